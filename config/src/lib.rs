@@ -1,1 +1,7 @@
-//! Placeholder.
+//! Every setting that a person writes: its documentation, its default and its validation, in one place.
+
+pub mod field_error;
+
+pub mod process;
+
+pub mod sink;

@@ -1,1 +1,20 @@
-//! Placeholder.
+//! The pure core of Tidings: it decides what changed and for whom, and holds no I/O, clock or randomness.
+//!
+//! ```text
+//! lines from the API server              (bridge)
+//!   └► watch      which Change is it, compared with Known?
+//!        └► route      which Subscriptions select it?
+//!             └► event      the CloudEvent that tells it
+//!                  └► delivery   which Message is tried when, in order per key?
+//!                       └► cursor     up to where is everything settled?
+//! ```
+
+pub mod object;
+
+pub mod change;
+
+pub mod route;
+
+pub mod event;
+
+pub mod delivery;

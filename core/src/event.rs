@@ -1,0 +1,254 @@
+//! The `CloudEvent` made from a Change, with nothing random in it: the same Change gives the same Event,
+//! whoever makes it and however often.
+//!
+//! Before: core/src/route.rs
+//! Next: core/src/delivery.rs
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::change::{Change, ChangeKind, Content, Epoch, Reason};
+use crate::object::{ObjectKey, ResourceVersion, Uid};
+use crate::route::{Resource, Route};
+
+/// The content type of every Event's data.
+pub const DATA_CONTENT_TYPE: &str = "application/json";
+
+/// What all Events of one Subscription on one resource have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventContext {
+    /// `/clusters/<cluster>/apis/<group>/<plural>`.
+    pub source: String,
+    /// `<group reversed>.<kind lower>.`, to which the kind of Change is added.
+    pub type_prefix: String,
+    /// `namespace/name` of the Subscription.
+    pub subscription: Arc<str>,
+    /// The uid of the Subscription.
+    pub subscription_uid: Arc<str>,
+    /// `metadata.generation` of the Subscription.
+    pub subscription_generation: u64,
+    /// What is watched.
+    pub resource: Resource,
+}
+
+/// A `CloudEvent` 1.0, not yet encoded for any protocol. Every attribute stays within printable ASCII without
+/// space, quote and percent sign, so that raw and percent-encoded forms are equal.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// What it shares with other Events of its Subscription.
+    pub context: Arc<EventContext>,
+    /// `id`: derived from the object's uid and version, see `docs/guarantees.md`.
+    pub id: String,
+    /// What happened; the last part of `type`.
+    pub change: ChangeKind,
+    /// `time`, RFC 3339, of the change itself; omitted where Kubernetes does not tell it.
+    pub time: Option<Box<str>>,
+    /// `subject`, `partitionkey` and the key that order is kept for.
+    pub key: ObjectKey,
+    /// `sequence`: per key, a lower one is older.
+    pub sequence: String,
+    /// `k8suid`.
+    pub uid: Uid,
+    /// `k8sgeneration`, where the resource has one.
+    pub generation: Option<u64>,
+    /// `reason`.
+    pub reason: Reason,
+    /// `gap`: versions before this one may be missing.
+    pub gap: bool,
+    /// `gapmissed`: how many generations; zero where none or unknown.
+    pub gap_missed: u64,
+    /// `traceparent`, W3C Trace Context.
+    pub traceparent: Box<str>,
+    /// The data: JSON, never empty.
+    pub data: Bytes,
+}
+
+// === impl EventContext ===
+
+impl EventContext {
+    /// The context of `route`'s Events on `resource` in the cluster called `cluster` (a configured name or
+    /// the uid of kube-system).
+    pub fn new(cluster: &str, route: &Route, resource: &Resource) -> Self {
+        let source = if resource.group.is_empty() {
+            format!("/clusters/{cluster}/apis/core/{}", resource.plural)
+        } else {
+            format!("/clusters/{cluster}/apis/{}/{}", resource.group, resource.plural)
+        };
+        let mut type_prefix = if resource.group.is_empty() {
+            "io.k8s.core.".to_owned()
+        } else {
+            resource.group.rsplit('.').fold(String::new(), |prefix, part| prefix + part + ".")
+        };
+        type_prefix.push_str(&resource.kind.to_lowercase());
+        type_prefix.push('.');
+        Self {
+            source,
+            type_prefix,
+            subscription: route.subscription.clone(),
+            subscription_uid: route.uid.clone(),
+            subscription_generation: route.generation,
+            resource: resource.clone(),
+        }
+    }
+}
+
+// === impl Event ===
+
+impl Event {
+    /// The Event that tells `change` to the Subscription of `context`.
+    pub fn new(context: &Arc<EventContext>, change: &Change) -> Self {
+        let meta = change.meta();
+        let id = event_id(change, context.subscription_generation);
+        let traceparent = match meta.and_then(|meta| meta.traceparent.as_deref()) {
+            Some(given) if is_traceparent(given) => given.into(),
+            _ => derived_traceparent(&id),
+        };
+        let time = meta.and_then(|meta| match change.kind {
+            ChangeKind::Added => meta.created.clone(),
+            ChangeKind::Deleted => meta.deleted.clone(),
+            ChangeKind::Updated | ChangeKind::Snapshot | ChangeKind::Left => {
+                meta.modified.clone().or_else(|| meta.created.clone())
+            }
+        });
+        Self {
+            id,
+            change: change.kind,
+            time,
+            key: change.key().clone(),
+            sequence: sequence(change),
+            uid: change.uid().clone(),
+            generation: meta.and_then(|meta| meta.generation),
+            reason: change.reason,
+            gap: change.gap,
+            gap_missed: change.gap_missed,
+            traceparent,
+            data: match &change.content {
+                Content::Object(object) => object.body.clone(),
+                Content::Identity { key, uid, resource_version } => {
+                    identity(&context.resource, key, uid, *resource_version)
+                }
+            },
+            context: context.clone(),
+        }
+    }
+
+    /// `type`, e.g. `com.k8sasbackend.todo.added`.
+    pub fn event_type(&self) -> String {
+        format!("{}{}", self.context.type_prefix, self.change.as_str())
+    }
+
+    /// Every attribute but the data, in a fixed order, required ones first, as encoders write them.
+    pub fn attributes(&self) -> Vec<(&'static str, Cow<'_, str>)> {
+        let mut attributes = Vec::with_capacity(16);
+        attributes.extend([
+            ("specversion", Cow::Borrowed("1.0")),
+            ("id", Cow::Borrowed(self.id.as_str())),
+            ("source", Cow::Borrowed(self.context.source.as_str())),
+            ("type", Cow::Owned(self.event_type())),
+            ("subject", Cow::Borrowed(self.key.as_str())),
+        ]);
+        if let Some(time) = &self.time {
+            attributes.push(("time", Cow::Borrowed(&**time)));
+        }
+        attributes.extend([
+            ("datacontenttype", Cow::Borrowed(DATA_CONTENT_TYPE)),
+            ("partitionkey", Cow::Borrowed(self.key.as_str())),
+            ("sequence", Cow::Borrowed(self.sequence.as_str())),
+            ("subscription", Cow::Borrowed(&*self.context.subscription)),
+            ("k8suid", Cow::Owned(self.uid.to_string())),
+        ]);
+        if let Some(generation) = self.generation {
+            attributes.push(("k8sgeneration", Cow::Owned(generation.to_string())));
+        }
+        attributes.push(("reason", Cow::Borrowed(self.reason.as_str())));
+        if self.gap {
+            attributes.push(("gap", Cow::Borrowed("true")));
+        }
+        if self.gap_missed > 0 {
+            attributes.push(("gapmissed", Cow::Owned(self.gap_missed.to_string())));
+        }
+        attributes.push(("traceparent", Cow::Borrowed(&*self.traceparent)));
+        attributes
+    }
+
+    /// The same Event with only the identity of the object as data, for a broker that cannot take all of it.
+    #[must_use]
+    pub fn to_reference(&self) -> Self {
+        let resource_version = self.sequence.get(13..33).and_then(|digits| digits.parse().ok());
+        let resource_version = ResourceVersion(resource_version.unwrap_or_default());
+        let data = identity(&self.context.resource, &self.key, &self.uid, resource_version);
+        Self { data, ..self.clone() }
+    }
+}
+
+/// `<uid>.<rv>`, and where something else than the object's own change caused it, what that was.
+fn event_id(change: &Change, subscription_generation: u64) -> String {
+    let uid = change.uid();
+    let version = change.resource_version();
+    let mut id = match change.epoch {
+        Epoch(0) => format!("{uid}."),
+        Epoch(epoch) => format!("e{epoch}.{uid}."),
+    };
+    match (change.kind, change.reason) {
+        (ChangeKind::Deleted, _) => id.push_str("deleted"),
+        (ChangeKind::Left, _) => id.push_str(&format!("{version}.s{subscription_generation}.left")),
+        (ChangeKind::Snapshot, _) | (_, Reason::Selection) => {
+            id.push_str(&format!("{version}.s{subscription_generation}"));
+        }
+        (ChangeKind::Added | ChangeKind::Updated, _) => id.push_str(&version.to_string()),
+    }
+    id
+}
+
+/// Compared as text. A concluded delete sorts right after the last version that is known.
+fn sequence(change: &Change) -> String {
+    let mut sequence = format!("{:012}.{:020}", change.epoch.0, change.resource_version().0);
+    if matches!(change.content, Content::Identity { .. }) {
+        sequence.push_str(".d");
+    }
+    sequence
+}
+
+/// What stands for an object whose content is not known or not sent. Never empty: no data in Kafka's binary
+/// mode would be a tombstone.
+fn identity(resource: &Resource, key: &ObjectKey, uid: &Uid, version: ResourceVersion) -> Bytes {
+    // Names, kinds, groups and uids have no character that JSON would escape.
+    let (api_version, kind, name) = (resource.api_version(), &resource.kind, key.name());
+    let namespace =
+        key.namespace().map(|namespace| format!(r#","namespace":"{namespace}""#)).unwrap_or_default();
+    format!(
+        r#"{{"apiVersion":"{api_version}","kind":"{kind}","metadata":{{"name":"{name}"{namespace},"resourceVersion":"{version}","uid":"{uid}"}}}}"#
+    )
+    .into()
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>`; anything else in the annotation is not passed on.
+fn is_traceparent(text: &str) -> bool {
+    let lengths = [2, 32, 16, 2];
+    let mut parts = text.split('-');
+    lengths.iter().all(|length| {
+        parts.next().is_some_and(|part| {
+            part.len() == *length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        })
+    }) && parts.next().is_none()
+}
+
+/// A trace that repeats of the same Event share, not sampled by us.
+fn derived_traceparent(id: &str) -> Box<str> {
+    let trace = fnv1a_128(id.as_bytes());
+    let span = (trace >> 64) as u64 ^ trace as u64;
+    format!("00-{:032x}-{:016x}-00", trace.max(1), span.max(1)).into()
+}
+
+/// FNV-1a with 128 bits: stable for ever, which `std`'s hashers do not promise.
+fn fnv1a_128(bytes: &[u8]) -> u128 {
+    bytes.iter().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
+        (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+    })
+}
+
+#[cfg(test)]
+#[path = "event/tests.rs"]
+mod tests;

@@ -1,0 +1,205 @@
+//! What the core knows of a Kubernetes object: who it is, which version, and its bytes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// The name of an object inside its resource: `namespace/name`, or `name` when it is cluster-scoped.
+/// Cheap to clone. It is also the ordering key and, unchanged, the `subject` of every Event.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey(Arc<str>);
+
+/// The identity of one life of an object: two objects of the same name have different uids.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Uid(UidForm);
+
+/// A UUID takes 16 bytes instead of 36 and an allocation: Known holds one per object.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum UidForm {
+    Uuid(u128),
+    Other(Arc<str>),
+}
+
+/// A version of the cluster's history. Comparable since Kubernetes 1.35 (KEP-5504), within one cluster and
+/// one epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ResourceVersion(pub u64);
+
+/// The metadata that decisions and Events are made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// Which life of that name this is.
+    pub uid: Uid,
+    /// The version; of a deletion, the version at which the object went.
+    pub resource_version: ResourceVersion,
+    /// Counts changes of the desired state; some resources have none.
+    pub generation: Option<u64>,
+    /// `metadata.creationTimestamp`, RFC 3339.
+    pub created: Option<Box<str>>,
+    /// The newest time in `metadata.managedFields`, RFC 3339: a lower bound, because removing a field does
+    /// not move it.
+    pub modified: Option<Box<str>>,
+    /// `metadata.deletionTimestamp`, RFC 3339.
+    pub deleted: Option<Box<str>>,
+    /// The annotation `traceparent` (W3C Trace Context), when the writer of the object set one.
+    pub traceparent: Option<Box<str>>,
+}
+
+/// One version of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Who and which version.
+    pub meta: Meta,
+    /// The object as JSON, without `managedFields` and without the last-applied annotation.
+    pub body: Bytes,
+}
+
+/// A resourceVersion that is not a decimal number, as some aggregated APIs have: their order is unknown, so
+/// they cannot be watched without loss.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("resourceVersion {0:?} is not a number, so versions of this API cannot be ordered")]
+pub struct NotComparable(pub String);
+
+// === impl ObjectKey ===
+
+impl ObjectKey {
+    /// The key of `name` in `namespace`, or of the cluster-scoped `name`.
+    pub fn new(namespace: Option<&str>, name: &str) -> Self {
+        match namespace {
+            Some(namespace) if !namespace.is_empty() => {
+                let mut text = String::with_capacity(namespace.len() + 1 + name.len());
+                text.push_str(namespace);
+                text.push('/');
+                text.push_str(name);
+                Self(text.into())
+            }
+            _ => Self(name.into()),
+        }
+    }
+
+    /// The namespace, unless the object is cluster-scoped.
+    pub fn namespace(&self) -> Option<&str> {
+        self.0.split_once('/').map(|(namespace, _)| namespace)
+    }
+
+    /// The name without the namespace.
+    pub fn name(&self) -> &str {
+        self.0.split_once('/').map_or(&*self.0, |(_, name)| name)
+    }
+
+    /// `namespace/name` or `name`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// === impl Uid ===
+
+impl Uid {
+    /// Any text is a uid; what is not a canonical UUID just takes more room.
+    pub fn new(text: &str) -> Self {
+        Self(match parse_uuid(text) {
+            Some(uuid) => UidForm::Uuid(uuid),
+            None => UidForm::Other(text.into()),
+        })
+    }
+}
+
+/// Only the canonical lower-case form with hyphens, so that printing gives the same text back.
+fn parse_uuid(text: &str) -> Option<u128> {
+    let bytes: &[u8; 36] = text.as_bytes().try_into().ok()?;
+    let mut value = 0u128;
+    for (index, byte) in bytes.iter().enumerate() {
+        let digit = match (index, byte) {
+            (8 | 13 | 18 | 23, b'-') => continue,
+            (8 | 13 | 18 | 23, _) => return None,
+            (_, b'0'..=b'9') => byte - b'0',
+            (_, b'a'..=b'f') => byte - b'a' + 10,
+            _ => return None,
+        };
+        value = value << 4 | u128::from(digit);
+    }
+    Some(value)
+}
+
+impl fmt::Display for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            UidForm::Other(text) => f.write_str(text),
+            UidForm::Uuid(value) => write!(
+                f,
+                "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+                value >> 96,
+                value >> 80 & 0xffff,
+                value >> 64 & 0xffff,
+                value >> 48 & 0xffff,
+                value & 0xffff_ffff_ffff
+            ),
+        }
+    }
+}
+
+impl fmt::Debug for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+// === impl ResourceVersion ===
+
+impl std::str::FromStr for ResourceVersion {
+    type Err = NotComparable;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|_| NotComparable(text.to_owned()))
+    }
+}
+
+impl fmt::Display for ResourceVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_keeps_namespace_and_name_apart() {
+        let key = ObjectKey::new(Some("shop"), "order-1");
+        assert_eq!((key.namespace(), key.name(), key.as_str()), (Some("shop"), "order-1", "shop/order-1"));
+        let cluster = ObjectKey::new(None, "node-1");
+        assert_eq!((cluster.namespace(), cluster.name()), (None, "node-1"));
+    }
+
+    #[test]
+    fn uid_prints_what_was_read() {
+        for text in ["0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0", "0F1E2D3C-4B5A-6978-8796-A5B4C3D2E1F0", "x", ""]
+        {
+            assert_eq!(Uid::new(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn resource_version_must_be_a_number() {
+        assert_eq!("42".parse(), Ok(ResourceVersion(42)));
+        assert!("4a".parse::<ResourceVersion>().is_err());
+        assert!("".parse::<ResourceVersion>().is_err());
+    }
+}
