@@ -13,6 +13,10 @@ pub mod object;
 
 pub mod change;
 
+pub mod known;
+
+pub mod watch;
+
 pub mod route;
 
 pub mod event;

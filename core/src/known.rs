@@ -1,0 +1,169 @@
+//! The set of objects the bridge believes exist, and which Subscriptions were told of each.
+
+use std::collections::HashMap;
+
+use crate::object::{Meta, ObjectKey, ResourceVersion, Uid};
+
+/// The index of a Subscription on one Watch. Small, because Known keeps one bit per slot and object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub usize);
+
+/// Key → uid and version of every object that was seen and not yet seen to go.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    objects: HashMap<ObjectKey, Entry>,
+}
+
+/// What is remembered of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Which life of the name.
+    pub uid: Uid,
+    /// The newest version that was decided.
+    pub version: ResourceVersion,
+    /// Its generation, zero where the resource has none.
+    pub generation: u64,
+    /// Who was told that it exists.
+    pub told: Slots,
+    /// The snapshot attempt that saw it last.
+    pub seen: u32,
+    /// A version since the last one told could not be decoded.
+    pub skipped: bool,
+}
+
+/// A set of slots: one word for the first 64, more only where there are more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slots {
+    low: u64,
+    high: Vec<u64>,
+}
+
+// === impl Known ===
+
+impl Known {
+    /// How many objects.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// What is known under the name.
+    pub fn get(&self, key: &ObjectKey) -> Option<&Entry> {
+        self.objects.get(key)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, key: &ObjectKey) -> Option<&mut Entry> {
+        self.objects.get_mut(key)
+    }
+
+    /// Forgets the name.
+    pub fn remove(&mut self, key: &ObjectKey) -> Option<Entry> {
+        self.objects.remove(key)
+    }
+
+    /// Puts this version in the place of whatever was there. Of the same life, who was told is kept.
+    pub fn put(&mut self, meta: &Meta, seen: u32) -> &mut Entry {
+        let fresh = || Entry {
+            uid: meta.uid.clone(),
+            version: meta.resource_version,
+            generation: meta.generation.unwrap_or_default(),
+            told: Slots::default(),
+            seen,
+            skipped: false,
+        };
+        let entry = self.objects.entry(meta.key.clone()).or_insert_with(fresh);
+        if entry.uid == meta.uid {
+            entry.version = meta.resource_version;
+            entry.generation = meta.generation.unwrap_or_default();
+            entry.seen = seen;
+        } else {
+            *entry = fresh();
+        }
+        entry
+    }
+
+    /// Puts a version that was told, of which no more is known than that.
+    pub fn put_told(&mut self, key: &ObjectKey, uid: &Uid, version: ResourceVersion, generation: u64) {
+        let told = Slots::default();
+        let entry = Entry { uid: uid.clone(), version, generation, told, seen: 0, skipped: false };
+        self.objects.insert(key.clone(), entry);
+    }
+
+    /// Every object, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Entry)> {
+        self.objects.iter()
+    }
+
+    /// Every object, in no order, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&ObjectKey, &mut Entry)> {
+        self.objects.iter_mut()
+    }
+
+    /// Forgets every object that `attempt` did not see, and returns them sorted by key.
+    pub fn take_unseen(&mut self, attempt: u32) -> Vec<(ObjectKey, Entry)> {
+        let mut unseen: Vec<_> = self.objects.extract_if(|_, entry| entry.seen != attempt).collect();
+        unseen.sort_by(|left, right| left.0.cmp(&right.0));
+        unseen
+    }
+}
+
+// === impl Slots ===
+
+impl Slots {
+    /// Whether `slot` is in the set.
+    pub fn contains(&self, slot: Slot) -> bool {
+        match slot.0.checked_sub(64) {
+            None => self.low & 1 << slot.0 != 0,
+            Some(high) => self.high.get(high / 64).is_some_and(|word| word & 1 << (high % 64) != 0),
+        }
+    }
+
+    /// Adds `slot`.
+    pub fn insert(&mut self, slot: Slot) {
+        match slot.0.checked_sub(64) {
+            None => self.low |= 1 << slot.0,
+            Some(high) => {
+                if self.high.len() <= high / 64 {
+                    self.high.resize(high / 64 + 1, 0);
+                }
+                self.high[high / 64] |= 1 << (high % 64);
+            }
+        }
+    }
+
+    /// Takes `slot` out.
+    pub fn remove(&mut self, slot: Slot) {
+        match slot.0.checked_sub(64) {
+            None => self.low &= !(1 << slot.0),
+            Some(high) => {
+                if let Some(word) = self.high.get_mut(high / 64) {
+                    *word &= !(1 << (high % 64));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_hold_more_than_one_word() {
+        let mut slots = Slots::default();
+        for slot in [0, 63, 64, 127, 128, 300] {
+            assert!(!slots.contains(Slot(slot)));
+            slots.insert(Slot(slot));
+            assert!(slots.contains(Slot(slot)));
+        }
+        slots.remove(Slot(64));
+        slots.remove(Slot(1000));
+        assert!(!slots.contains(Slot(64)));
+        assert!(slots.contains(Slot(63)) && slots.contains(Slot(127)));
+    }
+}

@@ -1,0 +1,115 @@
+//! Comparing the present state with what was told, at the start and after history was lost.
+
+use super::decide::Telling;
+use super::follower::{Phase, View};
+use super::{Effect, Stream, Watch};
+use crate::change::{ChangeKind, Content, Reason};
+use crate::known::Slot;
+use crate::object::ResourceVersion;
+
+impl Watch {
+    /// A new attempt: marks of an earlier one count for nothing, and every Subscription takes part.
+    pub(super) fn snapshot_started(&mut self, effects: &mut Vec<Effect>) {
+        self.attempt += 1;
+        self.stream = Stream::Snapshot { sound: true };
+        for slot in (0..self.followers.len()).map(Slot) {
+            let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { continue };
+            match &mut follower.phase {
+                Phase::Following => {}
+                Phase::Seam { relist, .. } => *relist = false,
+                Phase::Listing { .. } => {
+                    // The snapshot shows what the LIST would have shown. Changes that waited continue the
+                    // names it was told already; other names come with the snapshot.
+                    effects.push(Effect::StopList(slot));
+                    self.release(slot, ResourceVersion(u64::MAX), effects);
+                }
+            }
+        }
+    }
+
+    /// Everything that exists was seen: what was told and not seen is gone.
+    pub(super) fn snapshot_complete(
+        &mut self,
+        version: ResourceVersion,
+        now: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Stream::Snapshot { sound } = self.stream else { return };
+        if version < self.newest && !self.rewound {
+            return self.rewind(now, effects);
+        }
+        if sound {
+            self.conclude_deletes(effects);
+        }
+        for slot in (0..self.followers.len()).map(Slot) {
+            self.snapshot_complete_for(slot, sound, version, effects);
+        }
+        self.rewound = false;
+        self.empty_streams = 0;
+        self.position = Some(version);
+        self.newest = version;
+        self.stream = Stream::Live { since: version };
+    }
+
+    fn conclude_deletes(&mut self, effects: &mut Vec<Effect>) {
+        for (key, entry) in self.known.take_unseen(self.attempt) {
+            let mut telling = Telling::new(self.epoch);
+            for slot in (0..self.followers.len()).map(Slot) {
+                let Some(follower) = self.followers[slot.0].as_ref() else { continue };
+                if entry.told.contains(slot) && follower.on.contains(ChangeKind::Deleted) {
+                    let gone = Content::identity(&key, &entry.uid, entry.version);
+                    telling.add(slot, ChangeKind::Deleted, Reason::Reconcile, true, 0, gone);
+                }
+            }
+            telling.finish(effects);
+        }
+    }
+
+    /// The view of a Subscription becomes bits; in a complete snapshot what it holds and Known does not is
+    /// gone. Who came after the start still has to see what came before.
+    fn snapshot_complete_for(
+        &mut self,
+        slot: Slot,
+        sound: bool,
+        version: ResourceVersion,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
+        let Phase::Seam { view, relist, .. } = &mut follower.phase else {
+            if std::mem::replace(&mut follower.fresh, false) {
+                effects.push(Effect::Joined(slot));
+            }
+            return;
+        };
+        let (mut view, relist) = (std::mem::take(view), *relist);
+        if relist {
+            if sound {
+                self.conclude_view(slot, &mut view, effects);
+            }
+            let list = self.next_list(slot, effects);
+            if let Some(follower) = self.followers[slot.0].as_mut() {
+                follower.phase = Phase::Listing { list, since: version, view, held: Vec::new() };
+            }
+            return;
+        }
+        follower.phase = Phase::Following;
+        if std::mem::replace(&mut follower.fresh, false) {
+            effects.push(Effect::Joined(slot));
+        }
+        self.put_told(slot, view, sound, effects);
+    }
+
+    /// Takes out of a view, and tells, what the snapshot showed to be gone.
+    fn conclude_view(&mut self, slot: Slot, view: &mut View, effects: &mut Vec<Effect>) {
+        let wants = self.followers[slot.0].as_ref().is_some_and(|f| f.on.contains(ChangeKind::Deleted));
+        let gone = |key: &_, uid: &_| self.known.get(key).is_none_or(|entry| entry.uid != *uid);
+        let mut telling = Telling::new(self.epoch);
+        for (key, told) in view.extract_if(|key, told| gone(key, &told.uid)) {
+            if wants {
+                let gone = Content::identity(&key, &told.uid, told.version);
+                telling.add(slot, ChangeKind::Deleted, Reason::Reconcile, true, 0, gone);
+            }
+        }
+        telling.finish(effects);
+    }
+}
