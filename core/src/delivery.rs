@@ -3,7 +3,10 @@
 //! Before: core/src/event.rs
 //! Next: core/src/cursor.rs
 
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
+
+use crate::object::ObjectKey;
 
 /// What a Sink says of one Message it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +41,218 @@ pub enum Rejection {
     Refused(String),
 }
 
+/// How long to wait before the next attempt: doubled from `first` to `max`, half of it at random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// After the first failure.
+    pub first: Duration,
+    /// Never longer.
+    pub max: Duration,
+}
+
+/// What is to be delivered, in order per key: one attempt of a key is under way at a time, and what fails is
+/// tried again before anything later of its key. Times are durations since any fixed moment.
+#[derive(Debug)]
+pub struct Delivery<T> {
+    backoff: Backoff,
+    queues: HashMap<ObjectKey, Queue<T>>,
+    ready: VecDeque<ObjectKey>,
+    /// Keys that wait for their next attempt, by time.
+    waiting: BTreeSet<(Duration, ObjectKey)>,
+    blocked: BTreeMap<ObjectKey, Rejection>,
+    /// The sink as a whole is in trouble: nothing is tried before this moment.
+    paused_until: Duration,
+    /// Batches in a row of which nothing was acked.
+    failed_batches: u32,
+    pending: usize,
+    in_flight: usize,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict<T> {
+    /// The broker holds it.
+    Settled(T),
+    /// It will be tried again.
+    Retrying {
+        /// What is retried.
+        entry: T,
+        /// Why.
+        reason: String,
+    },
+    /// It can never be delivered, and holds back what follows on its key.
+    Blocked {
+        /// What is blocked.
+        entry: T,
+        /// Why.
+        reason: Rejection,
+    },
+}
+
+#[derive(Debug)]
+struct Queue<T> {
+    entries: VecDeque<T>,
+    /// Failures in a row of the first entry.
+    failures: u32,
+}
+
+// === impl Backoff ===
+
+impl Backoff {
+    /// The delay after `failures` failures in a row (from 1); `jitter` is random in 0..1.
+    pub fn delay(self, failures: u32, jitter: f64) -> Duration {
+        let doubled = self.first.saturating_mul(1 << failures.saturating_sub(1).min(20));
+        doubled.min(self.max).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+    }
+}
+
+// === impl Delivery ===
+
+impl<T: Clone> Delivery<T> {
+    /// Nothing to deliver yet.
+    pub fn new(backoff: Backoff) -> Self {
+        Self {
+            backoff,
+            queues: HashMap::new(),
+            ready: VecDeque::new(),
+            waiting: BTreeSet::new(),
+            blocked: BTreeMap::new(),
+            paused_until: Duration::ZERO,
+            failed_batches: 0,
+            pending: 0,
+            in_flight: 0,
+        }
+    }
+
+    /// Adds an entry behind everything of its key.
+    pub fn push(&mut self, key: &ObjectKey, entry: T) {
+        self.pending += 1;
+        if let Some(queue) = self.queues.get_mut(key) {
+            queue.entries.push_back(entry);
+        } else {
+            self.queues.insert(key.clone(), Queue { entries: [entry].into(), failures: 0 });
+            self.ready.push_back(key.clone());
+        }
+    }
+
+    /// Up to `most` entries to be tried now, each of another key. Every one of them is to be reported.
+    pub fn take(&mut self, now: Duration, most: usize) -> Vec<(ObjectKey, T)> {
+        if now < self.paused_until {
+            return Vec::new();
+        }
+        while let Some(first) = self.waiting.first()
+            && first.0 <= now
+        {
+            self.ready.extend(self.waiting.pop_first().map(|(_, key)| key));
+        }
+        // A sink that just failed is tried with little before it gets a full window again.
+        let most = if self.failed_batches > 0 { most.min(1).saturating_sub(self.in_flight) } else { most };
+        let mut batch = Vec::with_capacity(most.min(self.ready.len()));
+        while batch.len() < most
+            && let Some(key) = self.ready.pop_front()
+        {
+            if let Some(entry) = self.queues.get(&key).and_then(|queue| queue.entries.front()) {
+                batch.push((key, entry.clone()));
+            }
+        }
+        self.in_flight += batch.len();
+        batch
+    }
+
+    /// Takes in what became of a batch that [`Delivery::take`] gave. For an entry that was rejected, `instead`
+    /// may give another one to be tried in its place.
+    pub fn report(
+        &mut self,
+        batch: Vec<(ObjectKey, Outcome)>,
+        now: Duration,
+        jitter: f64,
+        mut instead: impl FnMut(&T, &Rejection) -> Option<T>,
+    ) -> Vec<Verdict<T>> {
+        self.in_flight = self.in_flight.saturating_sub(batch.len());
+        let failed =
+            !batch.is_empty() && batch.iter().all(|(_, outcome)| matches!(outcome, Outcome::Retry { .. }));
+        if failed {
+            self.failed_batches += 1;
+            self.paused_until = self.paused_until.max(now + self.backoff.delay(self.failed_batches, jitter));
+        } else if !batch.is_empty() {
+            (self.failed_batches, self.paused_until) = (0, Duration::ZERO);
+        }
+        let mut verdicts = Vec::with_capacity(batch.len());
+        let mut again = Vec::new();
+        for (key, outcome) in batch {
+            let Some(queue) = self.queues.get_mut(&key) else { continue };
+            let Some(entry) = queue.entries.front_mut() else { continue };
+            match outcome {
+                Outcome::Acked => {
+                    verdicts.extend(queue.entries.pop_front().map(Verdict::Settled));
+                    self.pending -= 1;
+                    queue.failures = 0;
+                    if queue.entries.is_empty() {
+                        self.queues.remove(&key);
+                    } else {
+                        self.ready.push_back(key);
+                    }
+                }
+                Outcome::Retry { reason, after } => {
+                    verdicts.push(Verdict::Retrying { entry: entry.clone(), reason });
+                    queue.failures += 1;
+                    // Where everything failed, the pause of the sink is the backoff of the key.
+                    let delay =
+                        if failed { Duration::ZERO } else { self.backoff.delay(queue.failures, jitter) };
+                    let delay = delay.max(after.unwrap_or_default());
+                    if delay.is_zero() {
+                        again.push(key);
+                    } else {
+                        self.waiting.insert((now + delay, key));
+                    }
+                }
+                Outcome::Rejected { reason } => {
+                    if let Some(other) = instead(entry, &reason) {
+                        *entry = other;
+                        again.push(key);
+                    } else {
+                        verdicts.push(Verdict::Blocked { entry: entry.clone(), reason: reason.clone() });
+                        self.blocked.insert(key, reason);
+                    }
+                }
+            }
+        }
+        again.into_iter().rev().for_each(|key| self.ready.push_front(key));
+        verdicts
+    }
+
+    /// Tries the blocked keys again, because something about the sink or the shape of Events changed.
+    pub fn unblock(&mut self) {
+        self.ready.extend(std::mem::take(&mut self.blocked).into_keys());
+    }
+
+    /// The keys that are held back for ever, and why.
+    pub fn blocked(&self) -> &BTreeMap<ObjectKey, Rejection> {
+        &self.blocked
+    }
+
+    /// When there may be something to take that cannot be taken now, unless a report comes first.
+    pub fn next_attempt(&self) -> Option<Duration> {
+        if self.ready.is_empty() {
+            self.waiting.first().map(|(at, _)| (*at).max(self.paused_until))
+        } else {
+            Some(self.paused_until)
+        }
+    }
+
+    /// Entries not settled, whatever holds them.
+    pub fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// Entries taken and not yet reported.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+}
+
+// === impl Rejection ===
+
 impl std::fmt::Display for Rejection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -48,3 +263,7 @@ impl std::fmt::Display for Rejection {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "delivery/tests.rs"]
+mod tests;

@@ -193,9 +193,9 @@ fn event_id(change: &Change, subscription_generation: u64) -> String {
     };
     match (change.kind, change.reason) {
         (ChangeKind::Deleted, _) => id.push_str("deleted"),
-        (ChangeKind::Left, _) => id.push_str(&format!("{version}.s{subscription_generation}.left")),
+        (ChangeKind::Left, _) => id += &format!("{version}.s{subscription_generation}.left"),
         (ChangeKind::Snapshot, _) | (_, Reason::Selection) => {
-            id.push_str(&format!("{version}.s{subscription_generation}"));
+            id += &format!("{version}.s{subscription_generation}");
         }
         (ChangeKind::Added | ChangeKind::Updated, _) => id.push_str(&version.to_string()),
     }
@@ -238,7 +238,7 @@ fn is_traceparent(text: &str) -> bool {
 /// A trace that repeats of the same Event share, not sampled by us.
 fn derived_traceparent(id: &str) -> Box<str> {
     let trace = fnv1a_128(id.as_bytes());
-    let span = (trace >> 64) as u64 ^ trace as u64;
+    let [.., span] = [trace >> 64, trace & u128::from(u64::MAX)];
     format!("00-{:032x}-{:016x}-00", trace.max(1), span.max(1)).into()
 }
 

@@ -22,3 +22,5 @@ pub mod route;
 pub mod event;
 
 pub mod delivery;
+
+pub mod cursor;
