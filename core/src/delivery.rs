@@ -231,6 +231,11 @@ impl<T: Clone> Delivery<T> {
         &self.blocked
     }
 
+    /// Entries that wait behind, or are, a rejected one: no patience brings them further.
+    pub fn held_back(&self) -> usize {
+        self.blocked.keys().filter_map(|key| self.queues.get(key)).map(|queue| queue.entries.len()).sum()
+    }
+
     /// When there may be something to take that cannot be taken now, unless a report comes first.
     pub fn next_attempt(&self) -> Option<Duration> {
         if self.ready.is_empty() {

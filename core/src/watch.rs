@@ -17,7 +17,7 @@ use crate::change::{Change, ChangeKinds, Epoch};
 use crate::known::{Known, Slot};
 use crate::object::{Meta, Object, ObjectKey, ResourceVersion};
 use crate::route::Selection;
-use follower::Follower;
+use follower::{Follower, Phase};
 
 /// After so many streams in a row that ended without a line, the position is not trusted any more: a stale
 /// one may be answered with an empty stream instead of 410 (kubernetes/kubernetes#104171).
@@ -251,6 +251,24 @@ impl Watch {
             Stream::Closed | Stream::Live { .. } => self.position,
             Stream::Lost | Stream::Snapshot { .. } => None,
         }
+    }
+
+    /// Whether a stream or a snapshot is being read.
+    pub fn is_reading(&self) -> bool {
+        matches!(self.stream, Stream::Live { .. } | Stream::Snapshot { .. })
+    }
+
+    /// Asks again for the LISTs that are under way, for a caller that lost them.
+    pub fn restart_lists(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for slot in (0..self.followers.len()).map(Slot) {
+            if let Some(Follower { phase: Phase::Listing { list, .. }, .. }) = &mut self.followers[slot.0] {
+                self.lists += 1;
+                *list = self.lists;
+                effects.push(Effect::List { slot, list: self.lists });
+            }
+        }
+        effects
     }
 
     /// The objects believed to exist.

@@ -1,0 +1,180 @@
+//! One Watch: a stream from the API server, decided by the core, for all Subscriptions on the resource.
+//!
+//! The driver runs one reader at a time and asks the core's machine how to go on when it ended. Commands are
+//! taken whatever the state of the connection is.
+//!
+//! Before: bridge/src/pipeline.rs
+//! Next: bridge/src/watch/reader.rs
+
+mod cursor;
+mod decode;
+mod driver;
+mod full;
+mod line;
+mod lists;
+mod reader;
+mod request;
+mod ring;
+mod scan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings_core::change::ChangeKinds;
+use tidings_core::delivery::Backoff;
+use tidings_core::object::ResourceVersion;
+use tidings_core::route::{Kind, Resource, Route, Selection};
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+pub(crate) use request::chain;
+
+use crate::clock::Clock;
+use crate::deliver::LaneSender;
+use crate::journal::Journal;
+use crate::metrics::Metrics;
+
+/// The settings a Watch needs, in the units of their names.
+#[derive(Clone, Copy, Debug)]
+pub struct WatchSettings {
+    /// Room for what was read and not decided, in bytes.
+    pub ring_bytes: usize,
+    /// The longest line that is read whole, in bytes.
+    pub max_object_bytes: usize,
+    /// Objects per page of a LIST.
+    pub page_size: u32,
+    /// How long the server may keep one stream open.
+    pub watch_timeout: Duration,
+    /// How long nothing may come, not even a bookmark.
+    pub silence_limit: Duration,
+    /// Between attempts to go on with a stream: the window in which that is possible may be seconds.
+    pub reconnect: Backoff,
+    /// Between attempts to read the whole state.
+    pub relist: Backoff,
+}
+
+/// What a Watch shares with the rest of the process.
+#[derive(Clone)]
+pub struct WatchContext {
+    /// Access to the API server.
+    pub client: kube::Client,
+    /// The name of the cluster in every Event's `source`.
+    pub cluster: Arc<str>,
+    /// Where unsettled Changes are kept.
+    pub journal: Journal,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The time everything is measured by.
+    pub clock: Clock,
+    /// How to read.
+    pub settings: WatchSettings,
+    /// Only this namespace, where there are no rights for all of them.
+    pub namespace: Option<String>,
+}
+
+/// What a Watch is asked to do. Subscriptions are told apart by the id of their lane.
+pub enum Command {
+    /// Tell this lane too, beginning with what exists.
+    Join {
+        /// Where Changes go.
+        lane: LaneSender,
+        /// Whose they are.
+        route: Arc<Route>,
+        /// Which.
+        selection: Selection,
+        /// Of which kinds.
+        on: ChangeKinds,
+    },
+    /// The Subscription of this lane was edited.
+    Edit {
+        /// The lane.
+        lane: u64,
+        /// Whose Changes are from now on.
+        route: Arc<Route>,
+        /// Which.
+        selection: Selection,
+        /// Of which kinds.
+        on: ChangeKinds,
+    },
+    /// Tell this lane nothing more.
+    Leave {
+        /// The lane.
+        lane: u64,
+    },
+}
+
+/// How a Watch is doing.
+#[derive(Clone, Debug, Default)]
+pub struct WatchReport {
+    /// What the kind turned out to be.
+    pub resource: Option<Resource>,
+    /// Where it stands.
+    pub state: WatchState,
+    /// Why it does not go on, in words, while it does not.
+    pub trouble: Option<String>,
+    /// Everything up to here is decided.
+    pub position: Option<ResourceVersion>,
+    /// How often history was lost since the start.
+    pub gaps: u64,
+    /// The last version before the last gap, and when that was noticed, in Unix seconds.
+    pub last_gap: Option<(ResourceVersion, u64)>,
+    /// Objects that could not be decoded since the start.
+    pub skipped: u64,
+    /// Lanes that are still being told what exists.
+    pub joining: Vec<u64>,
+}
+
+/// The states a Watch goes through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WatchState {
+    /// The kind is looked up, for the first time.
+    #[default]
+    Starting,
+    /// The cluster does not serve the kind.
+    NotServed,
+    /// The bridge may not list or watch it.
+    Forbidden,
+    /// No stream is open.
+    Connecting,
+    /// The present state is being read.
+    Snapshot,
+    /// Changes are followed.
+    Live,
+}
+
+/// A running Watch. Dropping the handle ends it.
+pub struct WatchHandle {
+    commands: mpsc::Sender<Command>,
+    report: watch::Receiver<WatchReport>,
+    task: AbortHandle,
+}
+
+// === impl WatchHandle ===
+
+impl WatchHandle {
+    /// Starts watching `kind`. `id` tells this Watch from others in what lanes are told.
+    pub fn start(id: u64, kind: Kind, context: WatchContext) -> Self {
+        let (commands, receiver) = mpsc::channel(64);
+        let (sender, report) = watch::channel(WatchReport::default());
+        let driver = driver::Driver::new(id, kind, context, receiver, sender);
+        let task = tokio::spawn(driver.run()).abort_handle();
+        Self { commands, report, task }
+    }
+
+    /// Hands over a command; it is carried out in order with what the stream brings.
+    pub async fn command(&self, command: Command) {
+        // The driver ends only when this handle is dropped.
+        let _ = self.commands.send(command).await;
+    }
+
+    /// How it is doing, now and later.
+    pub fn report(&self) -> watch::Receiver<WatchReport> {
+        self.report.clone()
+    }
+}
+
+impl Drop for WatchHandle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
