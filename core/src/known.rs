@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::change::Epoch;
 use crate::object::{Meta, ObjectKey, ResourceVersion, Uid};
 
 /// The index of a Subscription on one Watch. Small, because Known keeps one bit per slot and object.
@@ -21,6 +22,8 @@ pub struct Entry {
     pub uid: Uid,
     /// The newest version that was decided.
     pub version: ResourceVersion,
+    /// The history that version belongs to: versions of two epochs do not compare.
+    pub epoch: Epoch,
     /// Its generation, zero where the resource has none.
     pub generation: u64,
     /// Who was told that it exists.
@@ -51,6 +54,11 @@ impl Known {
         self.objects.is_empty()
     }
 
+    /// Puts an entry in the place of whatever was there.
+    pub fn insert(&mut self, key: ObjectKey, entry: Entry) {
+        self.objects.insert(key, entry);
+    }
+
     /// What is known under the name.
     pub fn get(&self, key: &ObjectKey) -> Option<&Entry> {
         self.objects.get(key)
@@ -67,10 +75,11 @@ impl Known {
     }
 
     /// Puts this version in the place of whatever was there. Of the same life, who was told is kept.
-    pub fn put(&mut self, meta: &Meta, seen: u32) -> &mut Entry {
+    pub fn put(&mut self, meta: &Meta, epoch: Epoch, seen: u32) -> &mut Entry {
         let fresh = || Entry {
             uid: meta.uid.clone(),
             version: meta.resource_version,
+            epoch,
             generation: meta.generation.unwrap_or_default(),
             told: Slots::default(),
             seen,
@@ -79,19 +88,13 @@ impl Known {
         let entry = self.objects.entry(meta.key.clone()).or_insert_with(fresh);
         if entry.uid == meta.uid {
             entry.version = meta.resource_version;
+            entry.epoch = epoch;
             entry.generation = meta.generation.unwrap_or_default();
             entry.seen = seen;
         } else {
             *entry = fresh();
         }
         entry
-    }
-
-    /// Puts a version that was told, of which no more is known than that.
-    pub fn put_told(&mut self, key: &ObjectKey, uid: &Uid, version: ResourceVersion, generation: u64) {
-        let told = Slots::default();
-        let entry = Entry { uid: uid.clone(), version, generation, told, seen: 0, skipped: false };
-        self.objects.insert(key.clone(), entry);
     }
 
     /// Every object, in no order.

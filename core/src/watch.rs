@@ -147,14 +147,14 @@ pub struct Watch {
     known: Known,
     /// Everything up to here is decided. None before the first snapshot is complete.
     position: Option<ResourceVersion>,
-    /// The newest version the server is known to have had: the position, or a LIST that was ahead of it.
+    /// The newest version the server is known to have had, wherever it was seen.
     newest: ResourceVersion,
     epoch: Epoch,
     stream: Stream,
     /// Counts snapshot attempts, so that marks of an interrupted one are not taken for this one's.
     attempt: u32,
-    /// History went backwards since the last complete snapshot: equal versions prove nothing.
-    rewound: bool,
+    /// The last snapshot held something that could not even be named, so Known may lack it.
+    blind: bool,
     empty_streams: u32,
     lists: u32,
     followers: Vec<Option<Follower>>,
@@ -190,7 +190,7 @@ impl Default for Watch {
             epoch: Epoch::default(),
             stream: Stream::Lost,
             attempt: 0,
-            rewound: false,
+            blind: false,
             empty_streams: 0,
             lists: 0,
             followers: Vec::new(),
@@ -204,7 +204,7 @@ impl Watch {
         let mut effects = Vec::new();
         match input {
             Input::Probed(current) => {
-                if current < self.newest && !self.rewound {
+                if current < self.newest {
                     self.rewind(now, &mut effects);
                 }
             }
@@ -302,8 +302,8 @@ impl Watch {
     /// The history that was decided is not the cluster's any more.
     fn rewind(&mut self, now: u64, effects: &mut Vec<Effect>) {
         self.epoch = Epoch(now.max(self.epoch.0 + 1));
-        self.rewound = true;
         self.stream = Stream::Lost;
+        (self.position, self.newest) = (None, ResourceVersion::default());
         effects.extend([Effect::Rewound(self.epoch), Effect::Close]);
     }
 

@@ -276,7 +276,11 @@ impl Driver {
     async fn act(&mut self, connection: &mut Connection, effect: Effect) {
         match effect {
             Effect::Emit { change, to } => self.emit(change, &to, self.machine.position()).await,
-            Effect::Close => connection.start(self.machine.plan(), &self.context, Duration::ZERO),
+            Effect::Close => {
+                // Whatever made the stream useless may come again at once: not without a pause.
+                connection.failures += 1;
+                connection.start(self.machine.plan(), &self.context, Duration::ZERO);
+            }
             Effect::List { slot, list } => {
                 connection.list(slot, list, &self.context);
                 self.set_joined(slot, false);

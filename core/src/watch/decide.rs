@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::follower::{Follower, Phase, Told};
+use super::follower::{Held, Phase, Told};
 use super::{Effect, Stream, Watch};
 use crate::change::{Change, ChangeKind, Content, Epoch, Reason};
 use crate::known::{Entry, Slot};
-use crate::object::{Meta, Object, ResourceVersion};
+use crate::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
 
 /// What Known says about a version that came in.
 enum Standing {
@@ -40,11 +40,13 @@ impl Watch {
             // Not every Subscription was told of what the Watch knows, so a repeat in a snapshot goes on.
             Standing::Repeat => false,
         };
+        self.newest = self.newest.max(meta.resource_version);
         let before = self.known.get(&meta.key).cloned();
-        self.known.put(meta, self.attempt);
+        let skipped = before.as_ref().is_some_and(|entry| entry.skipped);
+        self.known.put(meta, self.epoch, self.attempt);
         let mut telling = Telling::new(self.epoch);
         for slot in (0..self.followers.len()).map(Slot) {
-            self.tell_present(slot, object, before.as_ref(), live, &mut telling);
+            self.tell_present(slot, object, before.as_ref(), skipped, live, &mut telling);
         }
         if news && let Some(entry) = self.known.get_mut(&meta.key) {
             // Whoever is told of this version is told with the gap marked.
@@ -63,16 +65,15 @@ impl Watch {
         }
         let meta = &object.meta;
         let before = match self.known.get(&meta.key) {
-            Some(entry) if entry.version < meta.resource_version || self.rewound => {
-                self.known.remove(&meta.key)
-            }
+            Some(entry) if entry.version < meta.resource_version => self.known.remove(&meta.key),
             // A uid dies once, so a life that is known at a later version did not end before it.
             Some(entry) if entry.uid == meta.uid => return self.rewind(now, effects),
             _ => None,
         };
         let mut telling = Telling::new(self.epoch);
+        let skipped = before.as_ref().is_some_and(|entry| entry.skipped);
         for slot in (0..self.followers.len()).map(Slot) {
-            self.tell_deleted(slot, object, before.as_ref(), &mut telling);
+            self.tell_deleted(slot, object, before.as_ref(), skipped, &mut telling);
         }
         telling.finish(effects);
         if matches!(self.stream, Stream::Live { .. }) {
@@ -80,8 +81,8 @@ impl Watch {
         }
     }
 
-    /// Something that could not be decoded: it is named as far as possible, and the next version of the
-    /// object says that one was missed.
+    /// Something that could not be decoded. Where it can be named, the next version of the object says that
+    /// one was missed; where not, history is lost.
     pub(super) fn undecodable(
         &mut self,
         meta: Option<Meta>,
@@ -91,8 +92,14 @@ impl Watch {
     ) {
         effects.push(Effect::Skipped { key: meta.as_ref().map(|meta| meta.key.clone()) });
         let Some(meta) = meta else {
-            if let Stream::Snapshot { sound } = &mut self.stream {
-                *sound = false;
+            match &mut self.stream {
+                Stream::Snapshot { sound } => *sound = false,
+                // Some object changed or went, and only comparing all of them can tell which.
+                Stream::Live { .. } => {
+                    self.expired(effects);
+                    effects.push(Effect::Close);
+                }
+                Stream::Closed | Stream::Lost => {}
             }
             return;
         };
@@ -106,23 +113,14 @@ impl Watch {
         }
         match self.standing(&meta) {
             Standing::Rewind => return self.rewind(now, effects),
-            Standing::Repeat => {
-                if let Some(entry) = self.known.get_mut(&meta.key) {
-                    entry.seen = self.attempt;
-                }
-            }
+            Standing::Repeat => self.known.put(&meta, self.epoch, self.attempt).seen = self.attempt,
             Standing::News => {
                 let before = self.known.get(&meta.key).filter(|entry| entry.uid != meta.uid).cloned();
-                self.known.put(&meta, self.attempt).skipped = true;
+                self.known.put(&meta, self.epoch, self.attempt).skipped = true;
                 if let Some(before) = before {
-                    let gone = Content::identity(&meta.key, &before.uid, before.version);
                     let mut telling = Telling::new(self.epoch);
-                    for slot in (0..self.followers.len()).map(Slot) {
-                        if before.told.contains(slot) {
-                            telling.add(slot, ChangeKind::Deleted, Reason::Reconcile, true, 0, gone.clone());
-                        }
-                    }
-                    telling.finish_for(&self.followers, effects);
+                    self.tell_over(&meta.key, &before, &mut telling);
+                    telling.finish(effects);
                 }
             }
         }
@@ -135,14 +133,15 @@ impl Watch {
     fn standing(&self, meta: &Meta) -> Standing {
         let version = meta.resource_version;
         let known = self.known.get(&meta.key);
+        if known.is_some_and(|entry| entry.epoch < self.epoch) {
+            return Standing::News;
+        }
         if let Stream::Snapshot { .. } = self.stream {
-            if self.rewound {
-                return Standing::News;
-            }
             let exact = known.is_some_and(|entry| entry.uid == meta.uid && entry.version == version);
             // A complete view up to the position has exactly the versions that were decided up to it.
-            let decided = self.position.is_some_and(|position| version <= position);
+            let decided = !self.blind && self.position.is_some_and(|position| version <= position);
             return match known {
+                Some(entry) if exact && entry.skipped => Standing::News,
                 _ if exact => Standing::Repeat,
                 _ if decided => Standing::Rewind,
                 Some(entry) if version < entry.version => Standing::Rewind,
@@ -161,19 +160,23 @@ impl Watch {
         }
     }
 
-    /// Tells one Subscription of a version, by what that Subscription was told before.
+    /// Tells one Subscription of a version, by what that Subscription was told before. `skipped`: a version
+    /// since then could not be decoded. `live`: it came in a stream that has every version in order.
     pub(super) fn tell_present(
         &mut self,
         slot: Slot,
         object: &Arc<Object>,
         before: Option<&Entry>,
+        skipped: bool,
         live: bool,
         telling: &mut Telling,
     ) {
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         let meta = &object.meta;
         let was = match &mut follower.phase {
-            Phase::Listing { held, .. } => return held.push(super::follower::Held::Present(object.clone())),
+            Phase::Listing { held, .. } => {
+                return held.push(Held::Present { object: object.clone(), epoch: self.epoch, skipped });
+            }
             Phase::Following => before.filter(|entry| entry.told.contains(slot)).map(Told::of),
             Phase::Seam { view, floor, .. } => match view.get(&meta.key) {
                 // The LIST was made after this version and does not have the object: it came and went.
@@ -182,50 +185,41 @@ impl Watch {
             },
         };
         let selected = follower.selection.selects(&meta.key);
-        let (reason, newcomer) = match (live, follower.fresh) {
-            (true, _) => (Reason::Watch, ChangeKind::Added),
-            (false, true) => (Reason::Snapshot, ChangeKind::Snapshot),
-            (false, false) => (Reason::Reconcile, ChangeKind::Added),
-        };
-        let skipped = before.is_some_and(|entry| entry.skipped);
-        let content = || Content::Object(object.clone());
-        let mut say = |kind, reason, gap, missed, content| {
-            if follower.on.contains(kind) {
-                telling.add(slot, kind, reason, gap, missed, content);
+        let (on, fresh) = (follower.on, follower.fresh);
+        let epoch = telling.epoch;
+        let mut say = |kind, reason, gap, missed| {
+            if on.contains(kind) {
+                telling.add(slot, kind, reason, gap, missed, Content::Object(object.clone()));
             }
         };
+        let found = if live { Reason::Watch } else { Reason::Reconcile };
         match was {
             None if !selected => return,
-            None => say(newcomer, reason, skipped || (!live && !follower.fresh), 0, content()),
+            None if fresh && !live => say(ChangeKind::Snapshot, Reason::Snapshot, false, 0),
+            None => say(ChangeKind::Added, found, skipped || !live, 0),
+            // The view is ahead of the Watch.
+            Some(was) if was.is_after(meta, epoch) => return,
+            Some(was) if was.uid == meta.uid && !selected => {
+                say(ChangeKind::Left, Reason::Selection, false, 0);
+            }
+            // A repeat, unless what was told of this version is that it could not be decoded.
+            Some(was) if !was.is_before(meta, epoch) && !skipped => return,
             Some(was) if was.uid == meta.uid => {
-                if !selected {
-                    say(ChangeKind::Left, Reason::Selection, false, 0, content());
-                } else if was.version < meta.resource_version || self.rewound {
-                    let gap = !live || skipped;
-                    let missed = if gap { was.missed(meta) } else { 0 };
-                    say(
-                        ChangeKind::Updated,
-                        if live { reason } else { Reason::Reconcile },
-                        gap,
-                        missed,
-                        content(),
-                    );
-                } else {
-                    return;
-                }
+                let gap = !live || skipped;
+                say(ChangeKind::Updated, found, gap, if gap { was.missed(meta) } else { 0 });
             }
-            Some(was) if was.version < meta.resource_version || self.rewound => {
-                let gone = Content::identity(&meta.key, &was.uid, was.version);
-                say(ChangeKind::Deleted, Reason::Reconcile, true, 0, gone);
+            Some(was) => {
                 if selected {
-                    say(ChangeKind::Added, if live { reason } else { Reason::Reconcile }, true, 0, content());
+                    say(ChangeKind::Added, found, true, 0);
                 }
+                self.tell_gone(slot, &meta.key, &was, telling);
             }
-            // The view is ahead of the Watch: this life was over when the LIST was made.
-            Some(_) => return,
         }
+        let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         match &mut follower.phase {
-            Phase::Seam { view, .. } if selected => drop(view.insert(meta.key.clone(), Told::at(meta))),
+            Phase::Seam { view, .. } if selected => {
+                drop(view.insert(meta.key.clone(), Told::at(meta, epoch)))
+            }
             Phase::Seam { view, .. } => drop(view.remove(&meta.key)),
             _ => {
                 if let Some(entry) = self.known.get_mut(&meta.key) {
@@ -241,30 +235,62 @@ impl Watch {
         slot: Slot,
         object: &Arc<Object>,
         before: Option<&Entry>,
+        skipped: bool,
         telling: &mut Telling,
     ) {
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         let meta = &object.meta;
         let was = match &mut follower.phase {
-            Phase::Listing { held, .. } => return held.push(super::follower::Held::Deleted(object.clone())),
-            Phase::Following => before.filter(|entry| entry.told.contains(slot)).map(Told::of),
-            Phase::Seam { view, .. } => {
-                let older = |was: &Told| was.version < meta.resource_version || self.rewound;
-                if view.get(&meta.key).is_some_and(older) { view.remove(&meta.key) } else { None }
+            Phase::Listing { held, .. } => {
+                return held.push(Held::Deleted { object: object.clone(), epoch: self.epoch, skipped });
             }
+            Phase::Following => before.filter(|entry| entry.told.contains(slot)).map(Told::of),
+            Phase::Seam { view, .. }
+                if view.get(&meta.key).is_some_and(|was| was.is_before(meta, telling.epoch)) =>
+            {
+                view.remove(&meta.key)
+            }
+            Phase::Seam { .. } => None,
         };
         let Some(was) = was else { return };
-        if !follower.on.contains(ChangeKind::Deleted) {
-            return;
-        }
         if was.uid != meta.uid {
-            let gone = Content::identity(&meta.key, &was.uid, was.version);
-            telling.add(slot, ChangeKind::Deleted, Reason::Reconcile, true, 0, gone);
-        } else if object.body.is_empty() {
-            let gone = Content::identity(&meta.key, &meta.uid, meta.resource_version);
-            telling.add(slot, ChangeKind::Deleted, Reason::Watch, true, 0, gone);
-        } else {
-            telling.add(slot, ChangeKind::Deleted, Reason::Watch, false, 0, Content::Object(object.clone()));
+            self.tell_gone(slot, &meta.key, &was, telling);
+        } else if follower.on.contains(ChangeKind::Deleted) {
+            // Without a body it is a deletion that could not be decoded: who it was is known, no more.
+            let known = !object.body.is_empty();
+            let content = if known {
+                Content::Object(object.clone())
+            } else {
+                Content::identity(&meta.key, &meta.uid, meta.resource_version)
+            };
+            telling.add(slot, ChangeKind::Deleted, Reason::Watch, skipped || !known, 0, content);
+        }
+    }
+
+    /// Tells everybody who was told of the life in `entry` that it is over, which was concluded and not seen.
+    pub(super) fn tell_over(&self, key: &ObjectKey, entry: &Entry, telling: &mut Telling) {
+        let told = Told::of(entry);
+        for slot in (0..self.followers.len()).map(Slot).filter(|slot| entry.told.contains(*slot)) {
+            self.tell_gone(slot, key, &told, telling);
+        }
+    }
+
+    /// Tells one Subscription that what it was told is gone, which was concluded and not seen. It ends in the
+    /// history in which it was told, so that it sorts before whatever comes later under the name.
+    pub(super) fn tell_gone(&self, slot: Slot, key: &ObjectKey, was: &Told, telling: &mut Telling) {
+        let follower = self.followers.get(slot.0).and_then(Option::as_ref);
+        if follower.is_some_and(|follower| follower.on.contains(ChangeKind::Deleted)) {
+            telling.put(
+                slot,
+                Change {
+                    kind: ChangeKind::Deleted,
+                    reason: Reason::Reconcile,
+                    epoch: was.epoch,
+                    gap: true,
+                    gap_missed: 0,
+                    content: Content::identity(key, &was.uid, was.version),
+                },
+            );
         }
     }
 }
@@ -286,7 +312,10 @@ impl Telling {
         gap_missed: u64,
         content: Content,
     ) {
-        let change = Change { kind, reason, epoch: self.epoch, gap, gap_missed, content };
+        self.put(slot, Change { kind, reason, epoch: self.epoch, gap, gap_missed, content });
+    }
+
+    fn put(&mut self, slot: Slot, change: Change) {
         match self.changes.iter_mut().find(|(other, _)| other.is_same_telling(&change)) {
             Some((_, slots)) => slots.push(slot),
             None => self.changes.push((change, vec![slot])),
@@ -299,25 +328,13 @@ impl Telling {
         effects
             .extend(self.changes.into_iter().map(|(change, to)| Effect::Emit { change: change.into(), to }));
     }
-
-    /// The same, for Changes that were added without asking what each follower wants to hear of.
-    fn finish_for(mut self, followers: &[Option<Follower>], effects: &mut Vec<Effect>) {
-        for (change, to) in &mut self.changes {
-            to.retain(|slot| {
-                let follower = followers.get(slot.0).and_then(Option::as_ref);
-                follower.is_some_and(|follower| follower.on.contains(change.kind))
-            });
-        }
-        self.changes.retain(|(_, to)| !to.is_empty());
-        self.finish(effects);
-    }
 }
 
 impl Change {
     /// Equal in everything but the content, which is compared by identity: a body is never looked at.
     fn is_same_telling(&self, other: &Self) -> bool {
-        (self.kind, self.reason, self.gap, self.gap_missed)
-            == (other.kind, other.reason, other.gap, other.gap_missed)
+        (self.kind, self.reason, self.epoch, self.gap, self.gap_missed)
+            == (other.kind, other.reason, other.epoch, other.gap, other.gap_missed)
             && match (&self.content, &other.content) {
                 (Content::Object(left), Content::Object(right)) => Arc::ptr_eq(left, right),
                 (left @ Content::Identity { .. }, right @ Content::Identity { .. }) => left == right,
@@ -326,34 +343,8 @@ impl Change {
     }
 }
 
-impl Told {
-    /// How many generations lie between what was told and `meta`, without either.
-    fn missed(&self, meta: &Meta) -> u64 {
-        match meta.generation {
-            Some(generation) if self.generation > 0 => generation.saturating_sub(self.generation + 1),
-            _ => 0,
-        }
-    }
-
-    pub(super) fn of(entry: &Entry) -> Self {
-        Self { uid: entry.uid.clone(), version: entry.version, generation: entry.generation }
-    }
-
-    pub(super) fn at(meta: &Meta) -> Self {
-        Self {
-            uid: meta.uid.clone(),
-            version: meta.resource_version,
-            generation: meta.generation.unwrap_or_default(),
-        }
-    }
-}
-
 impl Content {
-    pub(super) fn identity(
-        key: &crate::object::ObjectKey,
-        uid: &crate::object::Uid,
-        resource_version: ResourceVersion,
-    ) -> Self {
+    pub(super) fn identity(key: &ObjectKey, uid: &Uid, resource_version: ResourceVersion) -> Self {
         Self::Identity { key: key.clone(), uid: uid.clone(), resource_version }
     }
 }

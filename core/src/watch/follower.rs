@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use super::decide::Telling;
 use super::{Effect, Stream, Watch};
-use crate::change::{ChangeKind, ChangeKinds, Content, Reason};
-use crate::known::Slot;
-use crate::object::{Object, ObjectKey, ResourceVersion, Uid};
+use crate::change::{ChangeKind, ChangeKinds, Content, Epoch, Reason};
+use crate::known::{Entry, Slot, Slots};
+use crate::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
 use crate::route::Selection;
 
 /// A Subscription on this Watch.
@@ -52,14 +52,24 @@ pub(super) type View = HashMap<ObjectKey, Told>;
 pub(super) struct Told {
     pub(super) uid: Uid,
     pub(super) version: ResourceVersion,
+    pub(super) epoch: Epoch,
     pub(super) generation: u64,
 }
 
 /// News that came while a LIST was under way.
 #[derive(Clone, Debug)]
 pub(super) enum Held {
-    Present(Arc<Object>),
-    Deleted(Arc<Object>),
+    Present {
+        object: Arc<Object>,
+        epoch: Epoch,
+        /// A version before it could not be decoded.
+        skipped: bool,
+    },
+    Deleted {
+        object: Arc<Object>,
+        epoch: Epoch,
+        skipped: bool,
+    },
 }
 
 impl Watch {
@@ -164,6 +174,7 @@ impl Watch {
             return;
         }
         let meta = &object.meta;
+        self.newest = self.newest.max(meta.resource_version);
         let selected = follower.selection.selects(&meta.key);
         let (kind, reason) = match (selected, view.get(&meta.key)) {
             (true, None) if follower.fresh => (ChangeKind::Snapshot, Reason::Snapshot),
@@ -172,7 +183,7 @@ impl Watch {
             _ => return,
         };
         if selected {
-            view.insert(meta.key.clone(), Told::at(meta));
+            view.insert(meta.key.clone(), Told::at(meta, self.epoch));
         } else {
             view.remove(&meta.key);
         }
@@ -218,10 +229,15 @@ impl Watch {
         let (view, held) = (std::mem::take(view), std::mem::take(held));
         follower.phase = Phase::Seam { floor, view, relist: false };
         for news in held {
-            let mut telling = Telling::new(self.epoch);
+            let (Held::Present { epoch, .. } | Held::Deleted { epoch, .. }) = news;
+            let mut telling = Telling::new(epoch);
             match news {
-                Held::Present(object) => self.tell_present(slot, &object, None, true, &mut telling),
-                Held::Deleted(object) => self.tell_deleted(slot, &object, None, &mut telling),
+                Held::Present { object, skipped, .. } => {
+                    self.tell_present(slot, &object, None, skipped, true, &mut telling);
+                }
+                Held::Deleted { object, skipped, .. } => {
+                    self.tell_deleted(slot, &object, None, skipped, &mut telling);
+                }
             }
             telling.finish(effects);
         }
@@ -236,7 +252,7 @@ impl Watch {
                 Phase::Seam { floor, view, .. } if *floor <= position => {
                     let view = std::mem::take(view);
                     follower.phase = Phase::Following;
-                    self.put_told(slot, view, true, effects);
+                    self.put_told(slot, view, false, effects);
                 }
                 _ => {}
             }
@@ -244,23 +260,71 @@ impl Watch {
     }
 
     /// Turns a view back into bits. What Known does not have is gone, and is told so, if absence from it
-    /// means that; else it is put there, because it was told.
+    /// means that; else, because it was told, it is put there.
     pub(super) fn put_told(&mut self, slot: Slot, view: View, sound: bool, effects: &mut Vec<Effect>) {
-        let wants = self.followers[slot.0].as_ref().is_some_and(|f| f.on.contains(ChangeKind::Deleted));
         let mut telling = Telling::new(self.epoch);
         for (key, told) in view {
-            if !sound && self.known.get(&key).is_none() {
-                self.known.put_told(&key, &told.uid, told.version, told.generation);
-            }
+            let later = |entry: &Entry| (entry.epoch, entry.version) < (told.epoch, told.version);
             match self.known.get_mut(&key) {
-                Some(entry) if entry.uid == told.uid => entry.told.insert(slot),
-                _ if wants => {
-                    let gone = Content::identity(&key, &told.uid, told.version);
-                    telling.add(slot, ChangeKind::Deleted, Reason::Reconcile, true, 0, gone);
+                Some(entry) if entry.uid == told.uid => {
+                    if later(entry) {
+                        // Known missed what the LIST showed, and so may have others.
+                        (entry.epoch, entry.version, entry.skipped) = (told.epoch, told.version, true);
+                    }
+                    entry.told.insert(slot);
                 }
-                _ => {}
+                None if !sound => self.known.insert(key, told.into_entry(slot)),
+                Some(entry) if !sound && later(entry) => {
+                    // The life that Known has was over when the LIST was made.
+                    let over = entry.clone();
+                    self.tell_over(&key, &over, &mut telling);
+                    self.known.insert(key, told.into_entry(slot));
+                }
+                _ => self.tell_gone(slot, &key, &told, &mut telling),
             }
         }
         telling.finish(effects);
+    }
+}
+
+// === impl Told ===
+
+impl Told {
+    /// What is told of `meta` in `epoch`.
+    pub(super) fn at(meta: &Meta, epoch: Epoch) -> Self {
+        let (uid, version) = (meta.uid.clone(), meta.resource_version);
+        Self { uid, version, epoch, generation: meta.generation.unwrap_or_default() }
+    }
+
+    /// What those were told who have their bit in `entry`.
+    pub(super) fn of(entry: &Entry) -> Self {
+        let Entry { uid, version, epoch, generation, .. } = entry;
+        Self { uid: uid.clone(), version: *version, epoch: *epoch, generation: *generation }
+    }
+
+    /// The same as an entry of Known that no snapshot has seen, and that may have missed a version.
+    fn into_entry(self, slot: Slot) -> Entry {
+        let Self { uid, version, epoch, generation } = self;
+        let mut told = Slots::default();
+        told.insert(slot);
+        Entry { uid, version, epoch, generation, told, seen: 0, skipped: true }
+    }
+
+    /// Whether `meta`, in `epoch`, is later.
+    pub(super) fn is_before(&self, meta: &Meta, epoch: Epoch) -> bool {
+        (self.epoch, self.version) < (epoch, meta.resource_version)
+    }
+
+    /// Whether `meta`, in `epoch`, is earlier.
+    pub(super) fn is_after(&self, meta: &Meta, epoch: Epoch) -> bool {
+        (self.epoch, self.version) > (epoch, meta.resource_version)
+    }
+
+    /// How many generations lie between what was told and `meta`, without either.
+    pub(super) fn missed(&self, meta: &Meta) -> u64 {
+        match meta.generation {
+            Some(generation) if self.generation > 0 => generation.saturating_sub(self.generation + 1),
+            _ => 0,
+        }
     }
 }

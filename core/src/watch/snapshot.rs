@@ -3,7 +3,6 @@
 use super::decide::Telling;
 use super::follower::{Phase, View};
 use super::{Effect, Stream, Watch};
-use crate::change::{ChangeKind, Content, Reason};
 use crate::known::Slot;
 use crate::object::ResourceVersion;
 
@@ -35,16 +34,21 @@ impl Watch {
         effects: &mut Vec<Effect>,
     ) {
         let Stream::Snapshot { sound } = self.stream else { return };
-        if version < self.newest && !self.rewound {
+        if version < self.newest {
             return self.rewind(now, effects);
         }
         if sound {
             self.conclude_deletes(effects);
+        } else {
+            // What was not seen may have been what could not be named: its next version has a gap before it.
+            let attempt = self.attempt;
+            let unseen = self.known.iter_mut().filter(|(_, entry)| entry.seen != attempt);
+            unseen.for_each(|(_, entry)| entry.skipped = true);
         }
         for slot in (0..self.followers.len()).map(Slot) {
             self.snapshot_complete_for(slot, sound, version, effects);
         }
-        self.rewound = false;
+        self.blind = !sound;
         self.empty_streams = 0;
         self.position = Some(version);
         self.newest = version;
@@ -54,13 +58,7 @@ impl Watch {
     fn conclude_deletes(&mut self, effects: &mut Vec<Effect>) {
         for (key, entry) in self.known.take_unseen(self.attempt) {
             let mut telling = Telling::new(self.epoch);
-            for slot in (0..self.followers.len()).map(Slot) {
-                let Some(follower) = self.followers[slot.0].as_ref() else { continue };
-                if entry.told.contains(slot) && follower.on.contains(ChangeKind::Deleted) {
-                    let gone = Content::identity(&key, &entry.uid, entry.version);
-                    telling.add(slot, ChangeKind::Deleted, Reason::Reconcile, true, 0, gone);
-                }
-            }
+            self.tell_over(&key, &entry, &mut telling);
             telling.finish(effects);
         }
     }
@@ -101,14 +99,10 @@ impl Watch {
 
     /// Takes out of a view, and tells, what the snapshot showed to be gone.
     fn conclude_view(&mut self, slot: Slot, view: &mut View, effects: &mut Vec<Effect>) {
-        let wants = self.followers[slot.0].as_ref().is_some_and(|f| f.on.contains(ChangeKind::Deleted));
         let gone = |key: &_, uid: &_| self.known.get(key).is_none_or(|entry| entry.uid != *uid);
         let mut telling = Telling::new(self.epoch);
         for (key, told) in view.extract_if(|key, told| gone(key, &told.uid)) {
-            if wants {
-                let gone = Content::identity(&key, &told.uid, told.version);
-                telling.add(slot, ChangeKind::Deleted, Reason::Reconcile, true, 0, gone);
-            }
+            self.tell_gone(slot, &key, &told, &mut telling);
         }
         telling.finish(effects);
     }

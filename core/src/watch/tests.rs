@@ -246,6 +246,15 @@ fn an_undecodable_object_without_a_name_lets_the_snapshot_conclude_nothing() {
 }
 
 #[test]
+fn a_line_that_names_nobody_loses_history() {
+    let mut watch = following();
+    let effects = run(&mut watch, [Input::Undecodable { meta: None, deleted: false }]);
+    let gap = Effect::Gap { since: ResourceVersion(20) };
+    assert_eq!(effects, [Effect::Skipped { key: None }, gap, Effect::Close]);
+    assert_eq!(watch.plan(), Plan::Snapshot);
+}
+
+#[test]
 fn an_undecodable_delete_is_told_without_content() {
     let mut watch = following();
     let effects = run(&mut watch, [Input::Undecodable { meta: Some(meta("a", "ua", 21)), deleted: true }]);

@@ -1,0 +1,97 @@
+//! The watch machine against a naive model: a cluster with its whole history, a connection that may break,
+//! repeat, expire or go back in time at any point, and consumers that believe what they are told.
+//!
+//! After every step the consumers check that nothing was invented, doubled or told out of order, and that
+//! what is not marked as a gap has none. When all is quiet each consumer must hold exactly what the cluster
+//! holds of its selection.
+
+#[path = "model/cluster.rs"]
+mod cluster;
+#[path = "model/consumer.rs"]
+mod consumer;
+#[path = "model/world.rs"]
+mod world;
+
+use proptest::prelude::*;
+use world::{Action, World};
+
+/// Actions in the proportions that lead somewhere: most of the time things are written and read.
+fn any_action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        12 => (0..6_usize).prop_map(Action::Write),
+        4 => (0..6_usize).prop_map(Action::Delete),
+        3 => (0..6_usize).prop_map(Action::Recreate),
+        2 => Just(Action::WriteElsewhere),
+        25 => Just(Action::Read),
+        8 => (0..3_usize).prop_map(Action::ReadList),
+        3 => Just(Action::Break),
+        2 => (0..3_usize).prop_map(Action::BreakList),
+        2 => Just(Action::Compact),
+        1 => (1..12_u64).prop_map(Action::Rewind),
+        1 => Just(Action::Bookmark),
+        2 => Just(Action::Repeat),
+        2 => (0..3_usize, 0..4_usize).prop_map(|(who, what)| Action::Join(who, what)),
+        2 => (0..3_usize, 0..4_usize).prop_map(|(who, what)| Action::Edit(who, what)),
+        1 => (0..3_usize).prop_map(Action::Leave),
+        1 => any::<bool>().prop_map(Action::Garble),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn consumers_end_up_with_what_the_cluster_holds(
+        actions in proptest::collection::vec(any_action(), 1..120)
+    ) {
+        let mut world = World::default();
+        for action in actions {
+            world.act(action);
+        }
+        world.settle();
+    }
+}
+
+/// Sequences that once went wrong, or that the random ones might miss.
+mod remembered {
+    use super::*;
+
+    fn run(actions: &[Action]) {
+        let mut world = World::default();
+        for action in actions {
+            world.act(*action);
+        }
+        world.settle();
+    }
+
+    #[test]
+    fn bookmarks_only() {
+        run(&[Action::Join(0, 0), Action::Read, Action::Bookmark, Action::WriteElsewhere, Action::Bookmark]);
+    }
+
+    #[test]
+    fn interrupted_snapshot_then_everything_deleted() {
+        let mut actions = vec![Action::Join(0, 0), Action::Write(0), Action::Write(1)];
+        actions.extend([Action::Read, Action::Read, Action::Break, Action::Delete(0), Action::Delete(1)]);
+        run(&actions);
+    }
+
+    #[test]
+    fn recreated_in_a_gap_with_a_subscription_joining() {
+        let mut actions = vec![Action::Join(0, 0), Action::Write(0)];
+        actions.extend([Action::Read; 8]);
+        actions.extend([Action::Break, Action::Recreate(0), Action::WriteElsewhere, Action::Compact]);
+        actions.extend([Action::Join(1, 0), Action::ReadList(1), Action::Read, Action::Read]);
+        run(&actions);
+    }
+
+    #[test]
+    fn a_list_ahead_of_a_watch_that_expires() {
+        let mut actions = vec![Action::Join(0, 0), Action::Write(0)];
+        actions.extend([Action::Read; 8]);
+        actions.extend([Action::Write(0), Action::Write(1), Action::Join(1, 0)]);
+        actions.extend([Action::ReadList(1); 4]);
+        actions.extend([Action::Break, Action::Compact, Action::Delete(1), Action::Read, Action::Read]);
+        run(&actions);
+    }
+}

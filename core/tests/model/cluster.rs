@@ -1,0 +1,99 @@
+//! A cluster as the API server shows it: a history of one resource, numbered together with others.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_core::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
+
+/// The names there are: two namespaces with three objects each.
+pub(crate) fn key(index: usize) -> ObjectKey {
+    ObjectKey::new(Some(if index < 3 { "shop" } else { "farm" }), ["a", "b", "c"][index % 3])
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) deleted: bool,
+    pub(crate) object: Arc<Object>,
+}
+
+impl Event {
+    pub(crate) fn version(&self) -> u64 {
+        self.object.meta.resource_version.0
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cluster {
+    /// The newest version of anything.
+    pub(crate) version: u64,
+    pub(crate) history: Vec<Event>,
+    /// A watch from before this version is answered with 410.
+    pub(crate) oldest: u64,
+    pub(crate) objects: BTreeMap<ObjectKey, Arc<Object>>,
+    lives: u64,
+    /// Versions after this one were made after the last rewind.
+    branch: u64,
+}
+
+impl Cluster {
+    pub(crate) fn new() -> Self {
+        Self { version: 1, ..Self::default() }
+    }
+
+    pub(crate) fn write(&mut self, key: &ObjectKey) {
+        self.version += 1;
+        let (uid, generation) = match self.objects.get(key) {
+            Some(object) => (object.meta.uid.clone(), object.meta.generation.unwrap_or_default() + 1),
+            None => {
+                self.lives += 1;
+                (Uid::new(&format!("life-{}", self.lives)), 1)
+            }
+        };
+        let object = self.object(key, uid, generation);
+        self.objects.insert(key.clone(), object.clone());
+        self.history.push(Event { deleted: false, object });
+    }
+
+    pub(crate) fn delete(&mut self, key: &ObjectKey) {
+        let Some(object) = self.objects.remove(key) else { return };
+        self.version += 1;
+        let generation = object.meta.generation.unwrap_or_default();
+        let object = self.object(key, object.meta.uid.clone(), generation);
+        self.history.push(Event { deleted: true, object });
+    }
+
+    /// Back to an earlier state, from which history goes on.
+    pub(crate) fn rewind(&mut self, by: u64) {
+        self.version = self.version.saturating_sub(by).max(1);
+        let version = self.version;
+        self.history.retain(|event| event.version() <= version);
+        self.objects.clear();
+        for event in &self.history {
+            let key = event.object.meta.key.clone();
+            if event.deleted {
+                self.objects.remove(&key);
+            } else {
+                self.objects.insert(key, event.object.clone());
+            }
+        }
+        self.oldest = self.oldest.min(version);
+        self.branch += 1;
+    }
+
+    fn object(&self, key: &ObjectKey, uid: Uid, generation: u64) -> Arc<Object> {
+        let meta = Meta {
+            key: key.clone(),
+            uid,
+            resource_version: ResourceVersion(self.version),
+            generation: Some(generation),
+            created: None,
+            modified: None,
+            deleted: None,
+            traceparent: None,
+        };
+        // The body tells versions of the same number apart that were made before and after a rewind.
+        let body = Bytes::from(format!("{{\"branch\":{}}}", self.branch));
+        Arc::new(Object { meta, body })
+    }
+}

@@ -1,0 +1,115 @@
+//! A consumer that folds what it is told by name, and complains.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tidings_core::change::{Change, ChangeKind, Content, Epoch};
+use tidings_core::object::{Object, ObjectKey, Uid};
+use tidings_core::route::Selection;
+
+use crate::cluster::Event;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Consumer {
+    pub(crate) selection: Selection,
+    /// What it believes to exist.
+    pub(crate) holds: BTreeMap<ObjectKey, Arc<Object>>,
+    /// The newest (epoch, version) it heard of, by name.
+    heard: BTreeMap<ObjectKey, (Epoch, u64)>,
+    dead: Vec<(Epoch, Uid)>,
+    /// What left last.
+    left: BTreeSet<ObjectKey>,
+}
+
+impl Consumer {
+    pub(crate) fn new(selection: Selection) -> Self {
+        Self {
+            selection,
+            holds: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            dead: Vec::new(),
+            left: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn hear(&mut self, change: &Change, history: &[Event]) {
+        let (key, uid, version) = (change.key().clone(), change.uid().clone(), change.resource_version().0);
+        let held = self.holds.get(&key).cloned();
+        let context = || format!("{change:?}\nheld {held:?}");
+
+        // In order per name, within and across epochs; only a concluded delete may repeat the last version.
+        let concluded = matches!(change.content, Content::Identity { .. });
+        let now = (change.epoch, version);
+        if let Some(before) = self.heard.get(&key) {
+            let leaves = change.kind == ChangeKind::Left;
+            // An object that left and is selected again is told in the version it has.
+            let returns = self.left.contains(&key);
+            // After a version that could not be decoded, what a LIST told already may be repeated.
+            let repeats = change.gap && change.kind == ChangeKind::Updated;
+            let in_order =
+                if concluded || leaves || returns || repeats { *before <= now } else { *before < now };
+            assert!(in_order || change.epoch > before.0, "out of order after {before:?}: {}", context());
+        }
+        if !(concluded && self.heard.get(&key).is_some_and(|before| *before > now)) {
+            self.heard.insert(key.clone(), now);
+        }
+
+        match change.kind {
+            ChangeKind::Snapshot | ChangeKind::Added => {
+                assert!(held.is_none(), "told twice that it exists: {}", context());
+                assert!(
+                    !self.dead.contains(&(change.epoch, uid.clone())),
+                    "a uid lives twice: {}",
+                    context()
+                );
+                assert!(self.selection.selects(&key), "not selected: {}", context());
+            }
+            ChangeKind::Updated => {
+                let held = held.as_ref().unwrap_or_else(|| panic!("an update of nothing: {}", context()));
+                assert_eq!(held.meta.uid, uid, "an update of another life: {}", context());
+                assert!(self.selection.selects(&key), "not selected: {}", context());
+                if !change.gap {
+                    Self::assert_next(held, version, history);
+                }
+            }
+            ChangeKind::Deleted | ChangeKind::Left => {
+                let held = held.as_ref().unwrap_or_else(|| panic!("the end of nothing: {}", context()));
+                assert_eq!(held.meta.uid, uid, "the end of another life: {}", context());
+                if change.kind == ChangeKind::Deleted {
+                    self.dead.push((change.epoch, uid));
+                    if !change.gap {
+                        Self::assert_next(held, version, history);
+                    }
+                }
+            }
+        }
+        if change.kind == ChangeKind::Left {
+            self.left.insert(key.clone());
+        } else {
+            self.left.remove(&key);
+        }
+        match (&change.content, change.kind) {
+            (_, ChangeKind::Deleted | ChangeKind::Left) => {
+                self.holds.remove(&key);
+            }
+            (Content::Object(object), _) => {
+                self.holds.insert(key, object.clone());
+            }
+            (Content::Identity { .. }, _) => panic!("an object without content: {}", context()),
+        }
+    }
+
+    /// What is not marked as a gap follows directly on what was told before.
+    fn assert_next(held: &Object, version: u64, history: &[Event]) {
+        let is_told = |event: &Event| event.version() == version && event.object.meta.uid == held.meta.uid;
+        if !history.iter().any(is_told) {
+            // It was told before a rewind took it out of history, and waited since.
+            return;
+        }
+        let between = history.iter().filter(|event| {
+            event.object.meta.uid == held.meta.uid
+                && (held.meta.resource_version.0 + 1..version).contains(&event.version())
+        });
+        assert_eq!(between.count(), 0, "versions between {held:?} and {version} were not told");
+    }
+}
