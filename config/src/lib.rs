@@ -2,6 +2,10 @@
 
 pub mod field_error;
 
+pub mod byte_size;
+
+pub mod duration;
+
 pub mod process;
 
 pub mod sink;

@@ -1,0 +1,171 @@
+//! What settings there are, read off the types: for the loader, for `--help` and for
+//! `docs/reference/settings.md`.
+
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use super::BridgeSettings;
+
+/// One setting of the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name in a file, with a `.` between levels, e.g. `retry_backoff.first`.
+    pub path: String,
+    /// What it means.
+    pub description: String,
+    /// What a value looks like: `DURATION`, `SIZE`, `NUMBER`, `TEXT`, or the words it can be.
+    pub value: String,
+    /// What it is when nobody says anything; nothing where that is "none".
+    pub default: Option<String>,
+}
+
+/// The names in the environment start like this.
+pub const ENVIRONMENT_PREFIX: &str = "TIDINGS_";
+
+static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
+    let schema = schemars::schema_for!(BridgeSettings).to_value();
+    let defaults = serde_json::to_value(BridgeSettings::default()).unwrap_or_default();
+    let mut settings = Vec::new();
+    collect("", "", &schema, &defaults, &mut settings);
+    settings
+});
+
+/// Every setting, by name.
+pub fn settings() -> &'static [Setting] {
+    &SETTINGS
+}
+
+/// `docs/reference/settings.md`.
+pub fn page() -> String {
+    let mut page = "\
+# Settings of `tidings bridge`
+
+Generated from the types; `cargo test -p tidings-config` checks it, and `UPDATE_EXPECT=1 cargo test -p tidings-config`
+writes it anew.
+
+A setting can be given in three ways, and the first one that is given counts:
+
+1. as a flag: `tidings bridge --retry-backoff-first 1s`
+2. in the environment: `TIDINGS_RETRY_BACKOFF_FIRST=1s`
+3. in a file, named by `--config FILE` or `TIDINGS_CONFIG`, as TOML (`.toml`) or YAML (`.yaml`, `.yml`):
+
+   ```yaml
+   retry_backoff:
+     first: 1s
+   ```
+
+A name that is not in this list is refused, wherever it is given: nothing you write is ignored. (Variables that Kubernetes
+adds for Services, such as `TIDINGS_SERVICE_HOST`, are left alone.) Durations are written `100ms`, `30s`, `1h30m`; sizes
+`64Mi`, `500k` or a number of bytes.
+
+"
+    .to_owned();
+    for setting in settings() {
+        let Setting { path, description, value, default } = setting;
+        let default = default.as_ref().map_or("none".to_owned(), |default| format!("`{default}`"));
+        let (environment, flag) = (setting.environment(), setting.flag());
+        // Writing to a String cannot fail.
+        let _ = write!(
+            page,
+            "## `{path}`\n\n{description}\n\n| environment | flag | value | default |\n|---|---|---|---|\n\
+             | `{environment}` | `--{flag}` | {value} | {default} |\n\n"
+        );
+    }
+    page.truncate(page.trim_end().len());
+    page.push('\n');
+    page
+}
+
+// === impl Setting ===
+
+impl Setting {
+    /// Its name in the environment, e.g. `TIDINGS_RETRY_BACKOFF_FIRST`.
+    pub fn environment(&self) -> String {
+        format!("{ENVIRONMENT_PREFIX}{}", self.path.replace('.', "_").to_uppercase())
+    }
+
+    /// Its flag without the hyphens in front, e.g. `retry-backoff-first`.
+    pub fn flag(&self) -> String {
+        self.path.replace(['.', '_'], "-")
+    }
+}
+
+/// Settings that have fields of their own are not settings themselves; their description starts their fields'.
+fn collect(path: &str, description: &str, schema: &Value, default: &Value, settings: &mut Vec<Setting>) {
+    let own = schema["description"].as_str().unwrap_or_default().replace('\n', " ");
+    let Some(properties) = schema["properties"].as_object() else {
+        let description = [description, &own].into_iter().filter(|text| !text.is_empty());
+        settings.push(Setting {
+            path: path.to_owned(),
+            description: description.collect::<Vec<_>>().join(" "),
+            value: value(schema),
+            default: match default {
+                Value::Null => None,
+                Value::String(text) => Some(text.clone()),
+                other => Some(other.to_string()),
+            },
+        });
+        return;
+    };
+    for (name, property) in properties {
+        let (path, description) =
+            if path.is_empty() { (name.clone(), "") } else { (format!("{path}.{name}"), &*own) };
+        collect(&path, description, property, &default[name], settings);
+    }
+}
+
+fn value(schema: &Value) -> String {
+    let words: Vec<_> = schema["enum"]
+        .as_array()
+        .into_iter()
+        .chain(schema["oneOf"].as_array())
+        .flatten()
+        .filter_map(|word| word.as_str().or(word["const"].as_str()))
+        .collect();
+    if !words.is_empty() {
+        return words.join(", ");
+    }
+    match (schema["format"].as_str(), schema["type"].as_str()) {
+        (Some("duration"), _) => "DURATION",
+        (Some("size"), _) => "SIZE",
+        (_, Some("integer")) => "NUMBER",
+        _ => "TEXT",
+    }
+    .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use expect_test::expect_file;
+
+    use super::super::load::is_service_link;
+    use super::*;
+
+    #[test]
+    fn the_page_is_up_to_date() {
+        expect_file!["../../../docs/reference/settings.md"].assert_eq(&page());
+    }
+
+    #[test]
+    fn every_setting_is_described_and_has_names_of_its_own() {
+        let mut names = BTreeSet::new();
+        for setting in settings() {
+            assert!(setting.description.ends_with('.'), "{setting:?}");
+            assert!(names.insert(setting.environment()) && names.insert(setting.flag()), "{setting:?}");
+            assert!(!is_service_link(&setting.environment()), "Kubernetes may set {setting:?} by itself");
+        }
+    }
+
+    #[test]
+    fn fields_of_fields_are_settings() {
+        let setting = settings().iter().find(|setting| setting.path == "retry_backoff.first").unwrap();
+        assert_eq!(setting.environment(), "TIDINGS_RETRY_BACKOFF_FIRST");
+        assert_eq!(setting.flag(), "retry-backoff-first");
+        assert_eq!((setting.value.as_str(), setting.default.as_deref()), ("DURATION", Some("100ms")));
+        assert!(setting.description.contains("doubles with each failure"), "{}", setting.description);
+    }
+}
