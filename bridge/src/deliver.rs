@@ -4,7 +4,7 @@
 //! the decisions are `core/src/delivery.rs`, the I/O is the sink.
 //!
 //! Before: bridge/src/journal.rs
-//! Next: sinks/src/encode.rs
+//! Next: sinks/src/message.rs
 
 mod lane;
 

@@ -1,0 +1,44 @@
+//! The settings of the process as the parts of the bridge take them.
+
+use std::sync::Arc;
+
+use tidings_config::process::{Backoff, BridgeSettings};
+use tidings_core::delivery;
+
+use crate::clock::Clock;
+use crate::journal::Journal;
+use crate::metrics::Metrics;
+use crate::watch::{WatchContext, WatchSettings};
+
+/// What every Watch shares.
+pub(crate) fn watch_context(
+    client: kube::Client,
+    cluster: Arc<str>,
+    metrics: Metrics,
+    clock: Clock,
+    settings: &BridgeSettings,
+) -> WatchContext {
+    WatchContext {
+        client,
+        cluster,
+        journal: Journal::new(settings.journal_bytes.get()),
+        metrics,
+        clock,
+        settings: WatchSettings {
+            ring_bytes: settings.ring_bytes.get(),
+            max_object_bytes: settings.max_object_bytes.get(),
+            page_size: settings.list_page_size.get(),
+            watch_timeout: settings.watch_timeout.get(),
+            silence_limit: settings.silence_limit.get(),
+            reconnect: backoff(settings.reconnect_backoff),
+            relist: backoff(settings.list_backoff),
+        },
+        namespace: None,
+    }
+}
+
+/// The same backoff, for the core.
+pub(crate) fn backoff(backoff: Backoff) -> delivery::Backoff {
+    let Backoff { first, max } = backoff;
+    delivery::Backoff { first: first.get(), max: max.get() }
+}
