@@ -1,4 +1,4 @@
-//! Settings of the NATS JetStream sink.
+//! Settings of the NATS `JetStream` sink.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ const MAX_TEMPLATE: usize = 512;
 /// The longest name of a stream, user or file, in bytes.
 const MAX_NAME: usize = 255;
 
-/// Events go to NATS JetStream. One counts as delivered when a stream has acknowledged that it holds it.
+/// Events go to NATS `JetStream`. One counts as delivered when a stream has acknowledged that it holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NatsSettings {

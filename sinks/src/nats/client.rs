@@ -1,0 +1,165 @@
+//! Delivers to NATS `JetStream`, over one connection at a time that is opened again whenever it is lost.
+//!
+//! Before: sinks/src/nats/encode.rs
+//! Next: sinks/src/nats/connection.rs
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::ServerAddr;
+use async_trait::async_trait;
+use tidings_config::sink::nats::{ValidNats, ValidNatsAuth, ValidNatsTls};
+use tidings_core::delivery::Outcome;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use super::connection::{Connection, Credentials};
+use super::encode::wildcards;
+use crate::message::Message;
+use crate::sink::{NotReady, Sink, retry};
+use crate::{ConnectError, SinkContext};
+
+/// How long a delivery waits for a connection that is being made.
+const LINK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Before the next round of attempts, doubled after each that failed, half of it at random.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Never longer than that.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// A connection that does not last that long counts as a failed attempt.
+const STABLE: Duration = Duration::from_secs(5);
+
+/// The connected sink. Dropping it ends the connection.
+pub struct NatsSink {
+    stream: Option<String>,
+    /// With wildcards, what all our subjects match.
+    subjects: String,
+    link: Arc<watch::Sender<Link>>,
+    keeper: JoinHandle<()>,
+}
+
+/// How the connection is doing.
+#[derive(Clone)]
+enum Link {
+    /// The first attempt, or the first after a loss, is under way.
+    Connecting,
+    /// It stands.
+    Up(Arc<Connection>),
+    /// The last round of attempts failed; the next one comes.
+    Down(NotReady),
+    /// [`Sink::close`] was called.
+    Closed,
+}
+
+// === impl NatsSink ===
+
+impl NatsSink {
+    /// Begins to connect in the background.
+    pub fn connect(valid: ValidNats, context: SinkContext) -> Result<Self, ConnectError> {
+        // The client builds its TLS from the process's default; that it is set already is fine.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let ValidNats { servers, stream, subject, auth, tls } = valid;
+        let SinkContext { credentials_dir, namespace, name } = context;
+        let folder = credentials_dir.map(|dir| dir.join(&namespace));
+        let path =
+            |file: String| folder.as_ref().map(|dir| dir.join(file)).ok_or(ConnectError::NoCredentialsDir);
+        let user = match auth {
+            Some(ValidNatsAuth { user, password_file }) => Some((user, path(password_file)?)),
+            None => None,
+        };
+        let insists = tls.is_some();
+        let ca_file = tls.and_then(|ValidNatsTls { ca_file }| ca_file).map(path).transpose()?;
+        let client_name = format!("tidings {namespace}/{name}");
+        let credentials = Credentials { client_name, user, tls: insists, ca_file };
+        // The only thing that could be wrong is the scheme, and the settings were validated.
+        let servers = servers.into_iter().filter_map(|url| ServerAddr::from_url(url).ok()).collect();
+
+        let link = Arc::new(watch::Sender::new(Link::Connecting));
+        let keeper = tokio::spawn(keep(servers, credentials, link.clone()));
+        Ok(Self { stream, subjects: wildcards(&subject), link, keeper })
+    }
+
+    /// The connection, or why there is none. Waits while one is being made.
+    async fn connection(&self) -> Result<Arc<Connection>, NotReady> {
+        let mut link = self.link.subscribe();
+        let decided = timeout(LINK_TIMEOUT, link.wait_for(|link| !matches!(link, Link::Connecting))).await;
+        match decided.map(|link| link.map(|link| link.clone())) {
+            Ok(Ok(Link::Up(connection))) => Ok(connection),
+            Ok(Ok(Link::Down(not_ready))) => Err(not_ready),
+            Ok(Ok(Link::Closed)) => Err(NotReady::new("Closed", "the sink is closed")),
+            Ok(Ok(Link::Connecting) | Err(_)) | Err(_) => {
+                Err(NotReady::new("Unreachable", "the connection is still being made"))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for NatsSink {
+    async fn check(&self) -> Result<(), NotReady> {
+        self.connection().await?.check(&self.subjects, self.stream.as_deref()).await
+    }
+
+    async fn deliver(&self, messages: &[Message]) -> Vec<Outcome> {
+        match self.connection().await {
+            Ok(connection) => connection.publish(messages).await,
+            Err(not_ready) => vec![retry(not_ready.message); messages.len()],
+        }
+    }
+
+    async fn close(&self, deadline: Duration) {
+        self.keeper.abort();
+        if let Link::Up(connection) = self.link.send_replace(Link::Closed) {
+            let _ = timeout(deadline, connection.close()).await;
+        }
+    }
+}
+
+impl Drop for NatsSink {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+/// Keeps a connection to one of `servers`, for ever.
+async fn keep(servers: Vec<ServerAddr>, credentials: Credentials, link: Arc<watch::Sender<Link>>) {
+    let mut failures = 0;
+    loop {
+        match open(&servers, &credentials).await {
+            Ok(connection) => {
+                let since = Instant::now();
+                let connection = Arc::new(connection);
+                link.send_replace(Link::Up(connection.clone()));
+                connection.ended().await;
+                link.send_replace(Link::Connecting);
+                if since.elapsed() >= STABLE {
+                    failures = 0;
+                    continue;
+                }
+            }
+            Err(not_ready) => {
+                link.send_replace(Link::Down(not_ready));
+            }
+        }
+        failures += 1;
+        tokio::time::sleep(pause(failures, fastrand::f64())).await;
+    }
+}
+
+/// A connection to the first server that gives one, or what the last one said.
+async fn open(servers: &[ServerAddr], credentials: &Credentials) -> Result<Connection, NotReady> {
+    let mut last = NotReady::new("Unreachable", "there is no server to connect to");
+    for server in servers {
+        match Connection::open(server, credentials).await {
+            Ok(connection) => return Ok(connection),
+            Err(not_ready) => last = not_ready,
+        }
+    }
+    Err(last)
+}
+
+/// After `failures` failures in a row (from 1); `jitter` is random in 0..1.
+fn pause(failures: u32, jitter: f64) -> Duration {
+    let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10));
+    doubled.min(MAX_PAUSE).mul_f64(0.5 + jitter / 2.0)
+}

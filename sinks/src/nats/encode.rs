@@ -1,0 +1,137 @@
+//! An Event as a message of NATS, by the `CloudEvents` NATS binding 1.0.
+//!
+//! Before: sinks/src/encode.rs
+//! Next: sinks/src/nats/client.rs
+
+use std::borrow::Cow;
+
+use tidings_config::sink::ContentMode;
+use tidings_config::sink::nats::ValidNats;
+use tidings_config::sink::template::{Part, Template};
+use tidings_core::event::{DATA_CONTENT_TYPE, Event};
+
+use crate::encode::{STRUCTURED_CONTENT_TYPE, fill, percent_encode, structured};
+use crate::message::Message;
+
+/// By this the server knows a repeat.
+const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// A stream of another name refuses the Message.
+const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
+
+/// Turns Events into messages of NATS.
+#[derive(Clone, Debug)]
+pub struct NatsEncoder {
+    subject: Template,
+    stream: Option<String>,
+    mode: ContentMode,
+}
+
+// === impl NatsEncoder ===
+
+impl NatsEncoder {
+    /// The encoder of a Subscription with these settings.
+    pub fn new(valid: &ValidNats, mode: ContentMode) -> Self {
+        Self { subject: valid.subject.clone(), stream: valid.stream.clone(), mode }
+    }
+
+    /// The Message that tells `event`.
+    pub fn encode(&self, event: &Event) -> Message {
+        // The server tells repeats apart by this alone, per stream: with the Event's id only, it would swallow
+        // what a second Subscription says of the same Change, and acknowledge it.
+        let id = format!("{}/{}", event.context.subscription_uid, event.id);
+        let mut headers = Vec::with_capacity(20);
+        headers.push((Cow::Borrowed(MESSAGE_ID), percent_encode(&id).into_owned()));
+        if let Some(stream) = &self.stream {
+            headers.push((Cow::Borrowed(EXPECTED_STREAM), stream.clone()));
+        }
+        let body = match self.mode {
+            ContentMode::Binary => {
+                headers.push((Cow::Borrowed("content-type"), DATA_CONTENT_TYPE.to_owned()));
+                let attributes = event.attributes();
+                headers.extend(
+                    attributes
+                        .iter()
+                        .map(|(name, value)| (header_name(name), percent_encode(value).into_owned())),
+                );
+                event.data.clone()
+            }
+            ContentMode::Structured => {
+                // Names of headers have a case in NATS, and readers look for either.
+                for name in ["content-type", "Content-Type"] {
+                    headers.push((Cow::Borrowed(name), STRUCTURED_CONTENT_TYPE.to_owned()));
+                }
+                structured(event)
+            }
+        };
+        Message {
+            id,
+            destination: fill(&self.subject, event, push_token),
+            key: event.key.clone(),
+            headers,
+            body,
+        }
+    }
+}
+
+/// A subject with wildcards that all subjects of `template` match.
+pub(crate) fn wildcards(template: &Template) -> String {
+    let marked: String = template
+        .parts()
+        .iter()
+        .map(|part| match part {
+            Part::Literal(literal) => literal,
+            Part::Value(_) => "*",
+        })
+        .collect();
+    let tokens = marked.split('.').map(|token| if token.contains('*') { "*" } else { token });
+    tokens.collect::<Vec<_>>().join(".")
+}
+
+/// `value` as (a part of) one token of a subject, so that different values stay different: `.` becomes `_`, and
+/// what a token cannot hold is percent-encoded, and so are `_` and `%` themselves. Almost all names of Kubernetes
+/// have nothing but letters, digits, `-` and `.`; those of RBAC have anything but `/` and `%`.
+fn push_token(value: &str, subject: &mut String) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    if value.is_empty() {
+        // No value is; still, two dots in a row would make the server close the connection.
+        subject.push('_');
+    }
+    for byte in value.bytes() {
+        match byte {
+            b'.' => subject.push('_'),
+            b'_' | b'*' | b'>' | b'%' | b'$' | b'"' | b'\\' | ..=0x20 | 0x7f.. => {
+                subject.push('%');
+                subject.push(char::from(HEX[usize::from(byte >> 4)]));
+                subject.push(char::from(HEX[usize::from(byte & 0xf)]));
+            }
+            _ => subject.push(char::from(byte)),
+        }
+    }
+}
+
+/// The header of an attribute. Those that Events have today cost nothing.
+fn header_name(attribute: &str) -> Cow<'static, str> {
+    Cow::Borrowed(match attribute {
+        "specversion" => "ce-specversion",
+        "id" => "ce-id",
+        "source" => "ce-source",
+        "type" => "ce-type",
+        "subject" => "ce-subject",
+        "time" => "ce-time",
+        "datacontenttype" => "ce-datacontenttype",
+        "partitionkey" => "ce-partitionkey",
+        "sequence" => "ce-sequence",
+        "subscription" => "ce-subscription",
+        "k8suid" => "ce-k8suid",
+        "k8sgeneration" => "ce-k8sgeneration",
+        "reason" => "ce-reason",
+        "gap" => "ce-gap",
+        "gapmissed" => "ce-gapmissed",
+        "traceparent" => "ce-traceparent",
+        other => return Cow::Owned(format!("ce-{other}")),
+    })
+}
+
+#[cfg(test)]
+#[path = "encode/tests.rs"]
+mod tests;
