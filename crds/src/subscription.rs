@@ -1,0 +1,251 @@
+//! `Subscription`: which changes of which objects go where, and how that goes.
+
+pub mod status;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
+use kube::{CustomResource, CustomResourceExt};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tidings_config::sink::{ContentMode, SinkSettings};
+use tidings_core::change::ChangeKind;
+
+use self::status::SubscriptionStatus;
+
+// The doc comments are what `kubectl explain` shows. Every text and list has a bound, so that the API server can
+// tell what a CEL rule costs at most.
+
+/// Which changes of which objects go where.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[kube(
+    group = "tidings.dev",
+    version = "v1alpha1",
+    kind = "Subscription",
+    plural = "subscriptions",
+    shortname = "tsub",
+    category = "tidings",
+    namespaced,
+    status = "SubscriptionStatus",
+    derive = "PartialEq",
+    doc = "A Subscription turns the changes of Kubernetes objects into CloudEvents and delivers them to a broker. No \
+           change is lost: what the broker has not acknowledged is sent again.",
+    printcolumn(
+        name = "Delivering",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Delivering")].status"#,
+        description = "Whether Events reach the broker"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Delivering")].reason"#,
+        description = "Why they do, or do not"
+    ),
+    printcolumn(name = "Sink", type_ = "string", json_path = ".status.sink", description = "Where they go"),
+    printcolumn(
+        name = "Lag",
+        type_ = "integer",
+        json_path = ".status.lag.changes",
+        description = "Changes that are not settled yet"
+    ),
+    printcolumn(
+        name = "Acked",
+        type_ = "integer",
+        json_path = ".status.counts.acked",
+        description = "Events that the broker holds, since the bridge started"
+    ),
+    printcolumn(
+        name = "Blocked",
+        type_ = "integer",
+        json_path = ".status.blockedKeys",
+        description = "Objects whose Events the broker refuses",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Delivering")].message"#,
+        description = "More about the reason",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[allow(clippy::duplicated_attributes)] // columns of one type
+#[serde(rename_all = "camelCase")]
+pub struct SubscriptionSpec {
+    /// What to watch. Two sources of one kind add up.
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub sources: Vec<Source>,
+    /// The kinds of change to send: `Snapshot` (the object exists, told when the Subscription starts), `Added`,
+    /// `Updated`, `Deleted`, `Left` (the object exists on, but is selected no longer). All of them unless given.
+    #[serde(default = "ChangeType::all")]
+    #[schemars(length(min = 1, max = 5), extend("x-kubernetes-list-type" = "set"))]
+    pub on: Vec<ChangeType>,
+    /// What an Event looks like.
+    #[serde(default)]
+    pub event: EventSettings,
+    /// Where the Events go: exactly one of the fields.
+    #[schemars(extend("x-kubernetes-validations" = [{
+        "rule": "[has(self.nats), has(self.stdout)].exists_one(given, given)",
+        "message": "exactly one of nats and stdout must be given",
+    }]))]
+    pub sink: SinkSettings,
+    /// How the Events are delivered.
+    #[serde(default)]
+    pub delivery: DeliverySettings,
+}
+
+/// Objects of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "!(self.apiVersion == 'v1' && self.kind == 'Secret')",
+        "message": "Secrets cannot be a source: their content would go to a broker",
+    },
+    {
+        "rule": "!self.apiVersion.startsWith('tidings.dev/')",
+        "message": "resources of tidings.dev cannot be a source: their status changes with every Event",
+    },
+]))]
+pub struct Source {
+    /// The API group and version, as objects have it: `k8sasbackend.com/v1`, or `v1` for the core group.
+    #[schemars(
+        length(min = 1, max = 317),
+        regex(pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[a-z]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub api_version: String,
+    /// The kind, as objects have it: `Todo`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$"))]
+    pub kind: String,
+    /// The namespaces whose objects are selected: the Subscription's own unless given. Without meaning for kinds that
+    /// do not live in namespaces: all their objects are selected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<SourceNamespaces>,
+}
+
+/// At most one of its fields; the Subscription's own namespace if none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "!(has(self.names) && has(self.all) && self.all)",
+    "message": "names and all exclude each other",
+}]))]
+pub struct SourceNamespaces {
+    /// These namespaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub names: Option<Vec<String>>,
+    /// Every namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all: Option<bool>,
+}
+
+/// A kind of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ChangeType {
+    /// The object exists like this; nothing is said about when it came to be.
+    Snapshot,
+    /// The object came into being, or into the selection.
+    Added,
+    /// The object changed.
+    Updated,
+    /// The object is gone.
+    Deleted,
+    /// The object exists on, but is selected no longer.
+    Left,
+}
+
+/// What an Event looks like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventSettings {
+    /// `Binary`: the attributes of the Event are headers and the object is the body. `Structured`: the body is one JSON
+    /// document with both.
+    #[serde(default)]
+    pub mode: ContentMode,
+}
+
+/// How Events are delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeliverySettings {
+    /// The most Events that may be on their way without an acknowledgement; of one object it is always at most one.
+    #[schemars(range(min = 1, max = 65536))]
+    pub max_in_flight: i32,
+    /// What happens to an Event that is larger than the broker takes. `Reference`: only the identity of the object is
+    /// sent. `Block`: nothing, and what follows for that object waits until a person helps.
+    pub oversize: Oversize,
+}
+
+/// What happens to an Event that is larger than the broker takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Oversize {
+    /// Only the identity of the object is sent.
+    #[default]
+    Reference,
+    /// It waits, and so does all that follows for that object, and status says so.
+    Block,
+}
+
+// === impl Subscription ===
+
+impl Subscription {
+    /// The definition that makes an API server serve Subscriptions.
+    pub fn definition() -> CustomResourceDefinition {
+        let mut definition = Self::crd();
+        for version in &mut definition.spec.versions {
+            version
+                .schema
+                .iter_mut()
+                .filter_map(|schema| schema.open_api_v3_schema.as_mut())
+                .for_each(refuse_null);
+        }
+        definition
+    }
+}
+
+/// What is optional can be left out. To the CEL function `has`, a null that the schema lets through is a value.
+fn refuse_null(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(refuse_null);
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        refuse_null(items);
+    }
+}
+
+// === impl ChangeType ===
+
+impl ChangeType {
+    /// Every one: the default.
+    pub const ALL: [Self; 5] = [Self::Snapshot, Self::Added, Self::Updated, Self::Deleted, Self::Left];
+
+    fn all() -> Vec<Self> {
+        Self::ALL.to_vec()
+    }
+}
+
+impl From<ChangeType> for ChangeKind {
+    fn from(change: ChangeType) -> Self {
+        match change {
+            ChangeType::Snapshot => Self::Snapshot,
+            ChangeType::Added => Self::Added,
+            ChangeType::Updated => Self::Updated,
+            ChangeType::Deleted => Self::Deleted,
+            ChangeType::Left => Self::Left,
+        }
+    }
+}
+
+// === impl DeliverySettings ===
+
+impl Default for DeliverySettings {
+    fn default() -> Self {
+        Self { max_in_flight: 1024, oversize: Oversize::default() }
+    }
+}

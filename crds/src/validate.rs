@@ -1,0 +1,241 @@
+//! What a Subscription means, or every mistake in it with its path. Pure: the bridge, the webhook and the CLI run the
+//! same code. It takes nothing for granted that the schema promises: a file was never checked by it.
+//!
+//! Next: core/src/route.rs
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+use tidings_config::field_error::{FieldError, FieldErrors};
+use tidings_config::sink::{ContentMode, ValidSink};
+use tidings_core::change::{ChangeKind, ChangeKinds};
+use tidings_core::route::{Kind, Namespaces, Route, Selection};
+
+use crate::subscription::{
+    ChangeType, DeliverySettings, EventSettings, Oversize, Source, SourceNamespaces, Subscription,
+    SubscriptionSpec,
+};
+
+/// The most sources of one Subscription.
+pub const MAX_SOURCES: usize = 16;
+/// The most namespaces that one source can name.
+pub const MAX_NAMESPACES: usize = 64;
+/// The most Events of one Subscription that may be on their way.
+pub const MAX_IN_FLIGHT: usize = 65_536;
+
+/// A Subscription that can be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidSubscription {
+    /// What goes to it. Its uid is empty for an object that no API server has seen.
+    ///
+    /// A selection without `namespaces` holds the Subscription's own namespace. Whether the kind lives in namespaces
+    /// is known only to the cluster: where it does not, all its objects are selected, whatever stands here.
+    pub route: Route,
+    /// Where its Events go.
+    pub sink: ValidSink,
+    /// How an Event and its data share a Message.
+    pub mode: ContentMode,
+    /// How its Events are delivered.
+    pub delivery: ValidDelivery,
+}
+
+/// How Events are delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValidDelivery {
+    /// The most Events on their way without an acknowledgement, from 1 to [`MAX_IN_FLIGHT`].
+    pub max_in_flight: usize,
+    /// What happens to an Event that is larger than the broker takes.
+    pub oversize: Oversize,
+}
+
+/// The Subscription in an object as it came from the API server or a file. An object that does not have the form of
+/// one, e.g. because a newer definition is installed, must not stop anybody from reading the others.
+pub fn read(object: &DynamicObject) -> Result<Subscription, FieldErrors> {
+    serde_json::to_value(object)
+        .map_err(|error| FieldError::new("", error.to_string()))
+        .and_then(|value| {
+            serde_path_to_error::deserialize(value)
+                .map_err(|error| FieldError::new(error.path().to_string(), error.inner().to_string()))
+        })
+        .map_err(|error| vec![error])
+}
+
+/// What the Subscription means, or every mistake in it.
+pub fn validate(subscription: &Subscription) -> Result<ValidSubscription, FieldErrors> {
+    let SubscriptionSpec { sources, on, event, sink, delivery } = &subscription.spec;
+    let EventSettings { mode } = event;
+    let mut errors = FieldErrors::new();
+
+    let (name, namespace) = (subscription.name_any(), subscription.namespace().unwrap_or_default());
+    if name.is_empty() {
+        errors.push(FieldError::new("metadata.name", "is needed"));
+    }
+    if namespace.is_empty() {
+        errors.push(FieldError::new("metadata.namespace", "is needed"));
+    }
+    let selections = check_sources(sources, &namespace, &mut errors);
+    let on = check_on(on, &mut errors);
+    let sink = sink.validate("spec.sink").map_err(|mistakes| errors.extend(mistakes)).ok();
+    let delivery = check_delivery(delivery, &mut errors);
+
+    let route = Route {
+        subscription: format!("{namespace}/{name}").into(),
+        uid: subscription.uid().unwrap_or_default().into(),
+        generation: subscription.metadata.generation.and_then(|g| u64::try_from(g).ok()).unwrap_or_default(),
+        selections,
+        on,
+    };
+    match sink {
+        Some(sink) if errors.is_empty() => Ok(ValidSubscription { route, sink, mode: *mode, delivery }),
+        _ => Err(errors),
+    }
+}
+
+fn check_sources(sources: &[Source], own: &str, errors: &mut FieldErrors) -> BTreeMap<Kind, Selection> {
+    let path = "spec.sources";
+    if sources.is_empty() {
+        errors.push(FieldError::new(path, "at least one source is needed"));
+    }
+    if sources.len() > MAX_SOURCES {
+        let problem = format!("{} sources are more than the {MAX_SOURCES} that are possible", sources.len());
+        errors.push(FieldError::new(path, problem));
+    }
+    let mut selections: BTreeMap<Kind, Selection> = BTreeMap::new();
+    for (index, Source { api_version, kind, namespaces }) in sources.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        check_kind(api_version, kind, &path, errors);
+        let namespaces = check_namespaces(namespaces.as_ref(), own, &format!("{path}.namespaces"), errors);
+
+        let (kind, selection) = (Kind::new(api_version, kind), Selection { namespaces });
+        let same = |other: &&Kind| (&other.group, &other.kind) == (&kind.group, &kind.kind);
+        if let Some(other) = selections.keys().find(same).filter(|other| other.version != kind.version) {
+            // Their Events would have the same ids and different data.
+            let problem = format!("is a source in {} already; one version is enough", other.api_version());
+            errors.push(FieldError::new(format!("{path}.apiVersion"), format!("{} {problem}", kind.kind)));
+        }
+        let selection = match selections.remove(&kind) {
+            Some(other) => other.union(selection),
+            None => selection,
+        };
+        selections.insert(kind, selection);
+    }
+    selections
+}
+
+fn check_kind(api_version: &str, kind: &str, path: &str, errors: &mut FieldErrors) {
+    let (group, version) = match api_version.split_once('/') {
+        Some((group, version)) => (Some(group), version),
+        None => (None, api_version),
+    };
+    let is_group =
+        group.is_none_or(|group| (1..=253).contains(&group.len()) && group.split('.').all(is_label));
+    if !is_group || !is_label(version) || version.starts_with(|c: char| c.is_ascii_digit()) {
+        let problem = format!("{api_version:?} is not `group/version` or, for the core group, `version`");
+        errors.push(FieldError::new(format!("{path}.apiVersion"), problem));
+    }
+    if !is_label(&kind.to_ascii_lowercase()) || kind.starts_with(|c: char| c.is_ascii_digit()) {
+        let problem = format!("{kind:?} is not a kind like `Todo`");
+        errors.push(FieldError::new(format!("{path}.kind"), problem));
+    }
+    if group.is_none() && kind == "Secret" {
+        let problem = "Secrets cannot be a source: their content would go to a broker";
+        errors.push(FieldError::new(path, problem));
+    }
+    if group == Some("tidings.dev") {
+        let problem = "resources of tidings.dev cannot be a source: their status changes with every Event";
+        errors.push(FieldError::new(path, problem));
+    }
+}
+
+fn check_namespaces(
+    namespaces: Option<&SourceNamespaces>,
+    own: &str,
+    path: &str,
+    errors: &mut FieldErrors,
+) -> Namespaces {
+    let own = || Namespaces::Only(BTreeSet::from([own.to_owned()]));
+    let Some(SourceNamespaces { names, all }) = namespaces else { return own() };
+    match (names, all) {
+        (Some(_), Some(true)) => {
+            errors.push(FieldError::new(path, "names and all exclude each other"));
+            Namespaces::All
+        }
+        (None, Some(true)) => Namespaces::All,
+        (None, Some(false) | None) => own(),
+        (Some(names), Some(false) | None) => check_names(names, &format!("{path}.names"), errors),
+    }
+}
+
+fn check_names(names: &[String], path: &str, errors: &mut FieldErrors) -> Namespaces {
+    if names.is_empty() {
+        let problem = "at least one is needed; without `names`, it is the Subscription's own";
+        errors.push(FieldError::new(path, problem));
+    }
+    if names.len() > MAX_NAMESPACES {
+        let problem = format!("{} are more than the {MAX_NAMESPACES} that are possible", names.len());
+        errors.push(FieldError::new(path, problem));
+    }
+    let mut set = BTreeSet::new();
+    for (index, name) in names.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        if !is_label(name) {
+            errors.push(FieldError::new(path, format!("{name:?} is not the name of a namespace")));
+        } else if !set.insert(name.clone()) {
+            errors.push(FieldError::new(path, format!("{name:?} is there twice")));
+        }
+    }
+    Namespaces::Only(set)
+}
+
+fn check_on(on: &[ChangeType], errors: &mut FieldErrors) -> ChangeKinds {
+    if on.is_empty() {
+        errors.push(FieldError::new("spec.on", "at least one is needed; without `on`, it is all of them"));
+    }
+    for (index, change) in on.iter().enumerate() {
+        if on[..index].contains(change) {
+            errors.push(FieldError::new(format!("spec.on[{index}]"), format!("{change:?} is there twice")));
+        }
+    }
+    ChangeKinds::of(on.iter().copied().map(ChangeKind::from))
+}
+
+fn check_delivery(delivery: &DeliverySettings, errors: &mut FieldErrors) -> ValidDelivery {
+    let DeliverySettings { max_in_flight, oversize } = delivery;
+    let max = usize::try_from(*max_in_flight).ok().filter(|max| (1..=MAX_IN_FLIGHT).contains(max));
+    if max.is_none() {
+        let problem = format!("{max_in_flight} is not from 1 to {MAX_IN_FLIGHT}");
+        errors.push(FieldError::new("spec.delivery.maxInFlight", problem));
+    }
+    ValidDelivery { max_in_flight: max.unwrap_or(1), oversize: *oversize }
+}
+
+/// What Kubernetes calls a DNS label (RFC 1123).
+fn is_label(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+// === impl ValidSubscription ===
+
+impl ValidSubscription {
+    /// Where the Events go in a few words, for `status.sink`, without credentials.
+    pub fn sink_name(&self) -> String {
+        match &self.sink {
+            ValidSink::Nats(nats) => {
+                let first = nats.servers.first().map(ToString::to_string).unwrap_or_default();
+                match nats.servers.len() {
+                    0 | 1 => first,
+                    count => format!("{first} (+{})", count - 1),
+                }
+            }
+            ValidSink::Stdout(_) => "stdout".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "validate/tests.rs"]
+mod tests;

@@ -1,0 +1,166 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+/// A Subscription with a good spec, over which `patch` is laid.
+fn subscription(patch: Value) -> Subscription {
+    let mut object = json!({
+        "apiVersion": "tidings.dev/v1alpha1",
+        "kind": "Subscription",
+        "metadata": {"name": "todos", "namespace": "shop", "uid": "u-1", "generation": 3},
+        "spec": {"sources": [{"apiVersion": "k8sasbackend.com/v1", "kind": "Todo"}], "sink": {"stdout": {}}},
+    });
+    merge(&mut object, patch);
+    serde_json::from_value(object).unwrap()
+}
+
+fn merge(target: &mut Value, patch: Value) {
+    match (target, patch) {
+        (Value::Object(target), Value::Object(patch)) => {
+            for (key, value) in patch {
+                merge(target.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (target, patch) => *target = patch,
+    }
+}
+
+fn spec(patch: Value) -> Subscription {
+    subscription(json!({"spec": patch}))
+}
+
+fn only(names: &[&str]) -> Selection {
+    Selection { namespaces: Namespaces::Only(names.iter().map(ToString::to_string).collect()) }
+}
+
+#[test]
+fn the_least_that_can_be_written_means_everything_in_its_own_namespace() {
+    let ValidSubscription { route, mode, delivery, .. } = validate(&spec(json!({}))).unwrap();
+    assert_eq!(&*route.subscription, "shop/todos");
+    assert_eq!((&*route.uid, route.generation), ("u-1", 3));
+    let todo = Kind::new("k8sasbackend.com/v1", "Todo");
+    assert_eq!(route.selections, BTreeMap::from([(todo, only(&["shop"]))]));
+    assert_eq!(route.on, ChangeKinds::ALL);
+    assert_eq!(mode, ContentMode::Binary);
+    assert_eq!(delivery, ValidDelivery { max_in_flight: 1024, oversize: Oversize::Reference });
+}
+
+#[test]
+fn everything_that_can_be_written_arrives() {
+    let valid = validate(&spec(json!({
+        "sources": [
+            {"apiVersion": "v1", "kind": "Pod", "namespaces": {"all": true}},
+            {"apiVersion": "k8sasbackend.com/v1", "kind": "Todo", "namespaces": {"names": ["a", "b"]}},
+            {"apiVersion": "k8sasbackend.com/v1", "kind": "Todo", "namespaces": {"all": false}},
+        ],
+        "on": ["Added", "Deleted"],
+        "event": {"mode": "Structured"},
+        "delivery": {"maxInFlight": 1, "oversize": "Block"},
+    })))
+    .unwrap();
+    assert_eq!(valid.route.selections[&Kind::new("v1", "Pod")], Selection::ALL);
+    assert_eq!(valid.route.selections[&Kind::new("k8sasbackend.com/v1", "Todo")], only(&["a", "b", "shop"]));
+    assert_eq!(valid.route.on, ChangeKinds::of([ChangeKind::Added, ChangeKind::Deleted]));
+    assert_eq!(valid.mode, ContentMode::Structured);
+    assert_eq!(valid.delivery, ValidDelivery { max_in_flight: 1, oversize: Oversize::Block });
+}
+
+#[test]
+fn every_mistake_is_told_with_its_path() {
+    let label = "x".repeat(64);
+    let many: Vec<String> = (0..65).map(|n| format!("n{n}")).collect();
+    let source = |api_version: &str, kind: &str| json!([{"apiVersion": api_version, "kind": kind}]);
+    let names = |names: Value| json!({"sources": [{"apiVersion": "v1", "kind": "Pod", "namespaces": names}]});
+    let cases: Vec<(Value, &[&str])> = vec![
+        (json!({"sources": []}), &["spec.sources: at least one"]),
+        (json!({"sources": vec![source("v1", "Pod")[0].clone(); 17]}), &["spec.sources: 17 sources"]),
+        (json!({"sources": source("", "Todo")}), &["spec.sources[0].apiVersion: "]),
+        (json!({"sources": source("a/b/c", "Todo")}), &["spec.sources[0].apiVersion: "]),
+        (json!({"sources": source("/v1", "Todo")}), &["spec.sources[0].apiVersion: "]),
+        (json!({"sources": source("Shop.dev/v1", "Todo")}), &["spec.sources[0].apiVersion: "]),
+        (json!({"sources": source("v1", "")}), &["spec.sources[0].kind: "]),
+        (json!({"sources": source("v1", &label)}), &["spec.sources[0].kind: "]),
+        (json!({"sources": source("v1", "9Lives")}), &["spec.sources[0].kind: "]),
+        (json!({"sources": source("v 1", "To do")}), &["spec.sources[0].apiVersion", "spec.sources[0].kind"]),
+        (json!({"sources": source("v1", "Secret")}), &["spec.sources[0]: Secrets cannot be a source"]),
+        (
+            json!({"sources": source("tidings.dev/v1alpha1", "Subscription")}),
+            &["spec.sources[0]: resources of tidings.dev cannot be a source"],
+        ),
+        (
+            json!({"sources": [{"apiVersion": "a.dev/v1", "kind": "A"}, {"apiVersion": "a.dev/v2", "kind": "A"}]}),
+            &["spec.sources[1].apiVersion: A is a source in a.dev/v1 already"],
+        ),
+        (names(json!({"names": ["a"], "all": true})), &["spec.sources[0].namespaces: names and all exclude"]),
+        (names(json!({"names": []})), &["spec.sources[0].namespaces.names: at least one"]),
+        (names(json!({"names": many})), &["spec.sources[0].namespaces.names: 65 are more"]),
+        (
+            names(json!({"names": ["a", "a", "B"]})),
+            &[
+                "spec.sources[0].namespaces.names[1]: \"a\" is there twice",
+                "spec.sources[0].namespaces.names[2]: \"B\" is not the name of a namespace",
+            ],
+        ),
+        (json!({"on": []}), &["spec.on: at least one"]),
+        (json!({"on": ["Left", "Left"]}), &["spec.on[1]: Left is there twice"]),
+        (json!({"sink": {"stdout": null}}), &["spec.sink: one of"]),
+        (
+            json!({"sink": {"nats": {"servers": ["http://x"]}, "stdout": null}}),
+            &["spec.sink.nats.servers[0]: "],
+        ),
+        (json!({"delivery": {"maxInFlight": 0}}), &["spec.delivery.maxInFlight: 0 is not from 1 to 65536"]),
+        (json!({"delivery": {"maxInFlight": 65537}}), &["spec.delivery.maxInFlight: "]),
+    ];
+    for (patch, expected) in cases {
+        let told: Vec<_> =
+            validate(&spec(patch.clone())).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), expected.len(), "{patch}: {told:?}");
+        for (told, expected) in told.iter().zip(expected) {
+            assert!(told.starts_with(expected), "{patch}: {told:?} does not start with {expected:?}");
+        }
+    }
+}
+
+#[test]
+fn mistakes_in_several_places_are_told_together() {
+    let mut broken = spec(json!({
+        "sources": [], "on": [], "sink": {"stdout": null}, "delivery": {"maxInFlight": -1},
+    }));
+    broken.metadata.namespace = None;
+    let paths: Vec<_> = validate(&broken).unwrap_err().into_iter().map(|error| error.path).collect();
+    assert_eq!(
+        paths,
+        ["metadata.namespace", "spec.sources", "spec.on", "spec.sink", "spec.delivery.maxInFlight"]
+    );
+}
+
+#[test]
+fn an_object_of_another_form_is_an_error_with_its_path() {
+    let object: DynamicObject = serde_json::from_value(json!({
+        "apiVersion": "tidings.dev/v2", "kind": "Subscription",
+        "metadata": {"name": "todos", "namespace": "shop"},
+        "spec": {"sources": [{"apiVersion": "v1", "kind": "Pod"}], "on": ["Renamed"], "sink": {"stdout": {}}},
+    }))
+    .unwrap();
+    let errors = read(&object).unwrap_err();
+    assert_eq!(errors[0].path, "spec.on[0]");
+    assert!(errors[0].problem.contains("unknown variant `Renamed`"), "{errors:?}");
+}
+
+#[test]
+fn an_object_reads_as_a_subscription() {
+    let written = spec(json!({}));
+    let object: DynamicObject = serde_json::from_value(serde_json::to_value(&written).unwrap()).unwrap();
+    assert_eq!(read(&object).unwrap(), written);
+}
+
+#[test]
+fn a_sink_is_named_in_a_few_words() {
+    let name = |sink: Value| validate(&spec(json!({"sink": sink}))).unwrap().sink_name();
+    assert_eq!(name(json!({})), "stdout");
+    assert_eq!(name(json!({"stdout": null, "nats": {"servers": ["nats://a:4222"]}})), "nats://a:4222");
+    assert_eq!(
+        name(json!({"stdout": null, "nats": {"servers": ["tls://a", "tls://b", "tls://c"]}})),
+        "tls://a (+2)"
+    );
+}
