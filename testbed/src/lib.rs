@@ -1,1 +1,41 @@
-//! Placeholder.
+//! Real etcd, kube-apiserver and NATS for tests, the demo and benchmarks: started, broken and cleaned up as child
+//! processes on loopback ports. No container, no image, no service from outside.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use tidings_testbed::shared;
+//!
+//! let testbed = shared::testbed().await?;
+//! let client = testbed.control_plane.client().await?;
+//! let namespace = shared::namespace(&client, "orders").await?;
+//! # Ok(()) }
+//! ```
+//!
+//! In the order one meets them:
+//!
+//! - [`cache`]: the folder outside the checkout that holds binaries, running components and downloaded tools
+//! - [`binaries`]: builds each component once per version, from Go modules pinned in `testbed/go`
+//! - [`folder`], [`ports`], [`process`]: what a component needs, and what makes it go away whatever happens
+//! - [`component`]: one running server: start, stop, kill, pause, resume, restart
+//! - [`certificates`]: a private authority for TLS
+//! - [`etcd`], [`api_server`], [`control_plane`]: a Kubernetes API
+//! - [`nats`]: a NATS server with JetStream
+//! - [`shared`]: one of each per test process
+//! - [`wait`]: conditions with a deadline, instead of sleeping
+//! - [`xtask`]: the commands of `cargo xtask`
+
+pub mod api_server;
+pub mod binaries;
+pub mod cache;
+pub mod certificates;
+pub mod component;
+pub mod control_plane;
+pub mod etcd;
+pub mod folder;
+mod http;
+pub mod nats;
+pub mod ports;
+pub mod process;
+pub mod shared;
+pub mod wait;
+pub mod xtask;

@@ -1,2 +1,3 @@
-//! Placeholder.
+//! `cargo xtask`.
+
 fn main() {}

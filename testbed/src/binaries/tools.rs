@@ -1,0 +1,161 @@
+//! Programs this project expects on the machine: found, old enough to be refused, or missing, all told at once.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+use super::KUBERNETES;
+
+/// A program somebody has to install.
+#[derive(Clone, Copy, Debug)]
+pub struct Tool {
+    /// How it is called.
+    pub name: &'static str,
+    /// What it is for here.
+    pub purpose: &'static str,
+    /// The Debian package that brings a version good enough, where there is one.
+    pub debian: Option<&'static str>,
+    version: &'static [&'static str],
+    minimum: fn() -> Option<Version>,
+    install: &'static str,
+}
+
+/// Numbers of a version, compared in order.
+type Version = [u32; 3];
+
+const GO: Tool = Tool {
+    name: "go",
+    purpose: "builds etcd, kube-apiserver, kubectl and nats-server",
+    debian: None,
+    version: &["version"],
+    // What go.mod asks for is what Go itself would insist on, in more words.
+    minimum: || KUBERNETES.file.lines().find_map(|line| line.strip_prefix("go ").and_then(parse)),
+    install: "from https://go.dev/dl, or any Go from 1.21 on with GOTOOLCHAIN=auto, which fetches the right one itself",
+};
+
+const SETPRIV: Tool = Tool {
+    name: "setpriv",
+    purpose: "makes components die with the test that started them (Linux only)",
+    debian: Some("util-linux"),
+    version: &["--version"],
+    minimum: || Some([2, 33, 0]),
+    install: "package util-linux",
+};
+
+const SETSID: Tool = Tool {
+    name: "setsid",
+    purpose: "lets `cargo xtask up` leave components running",
+    debian: Some("util-linux"),
+    version: &["--version"],
+    minimum: || None,
+    install: "package util-linux",
+};
+
+const CC: Tool = Tool {
+    name: "cc",
+    purpose: "compiles the C parts of Rust dependencies (TLS)",
+    debian: Some("gcc libc6-dev"),
+    version: &["--version"],
+    minimum: || None,
+    install: "package gcc and libc6-dev (Debian), gcc (Fedora), build-base (Alpine)",
+};
+
+/// What building and running the components takes.
+pub const BUILD: [Tool; 3] = [GO, SETPRIV, SETSID];
+
+/// What everything in this repository takes, besides Rust itself.
+pub const ALL: [Tool; 4] = [GO, CC, SETPRIV, SETSID];
+
+/// A tool that cannot be used, and why.
+#[derive(Debug)]
+pub struct Missing {
+    /// Which one.
+    pub tool: Tool,
+    found: Option<Version>,
+}
+
+/// Those of `tools` that are missing or too old.
+pub fn missing(tools: &[Tool]) -> Vec<Missing> {
+    tools.iter().filter_map(|tool| tool.check().err()).collect()
+}
+
+/// Fails with one message about all of `tools` that are missing or too old.
+pub fn require(tools: &[Tool]) -> Result<()> {
+    let missing = missing(tools);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut message = "this machine lacks what the testbed needs:".to_owned();
+    for Missing { tool, found } in missing {
+        let wanted = (tool.minimum)().map_or(String::new(), |version| format!(" {} or newer", show(version)));
+        let found = found.map_or("not found".to_owned(), |version| format!("found {}", show(version)));
+        // Writing to a String cannot fail.
+        let _ = write!(
+            message,
+            "\n  {}{wanted} ({found}): {}\n    install: {}",
+            tool.name, tool.purpose, tool.install
+        );
+    }
+    bail!(message)
+}
+
+// === impl Tool ===
+
+impl Tool {
+    fn check(&self) -> Result<(), Missing> {
+        let output = Command::new(self.name)
+            .args(self.version)
+            // Where the Go module is, `go version` names the toolchain that will build it.
+            .current_dir(KUBERNETES.path().unwrap_or_else(|_| Path::new(".").to_owned()))
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output();
+        let Ok(output) = output else { return Err(Missing { tool: *self, found: None }) };
+        let Some(minimum) = (self.minimum)() else { return Ok(()) };
+        match parse(&String::from_utf8_lossy(&output.stdout)) {
+            Some(version) if version >= minimum => Ok(()),
+            found => Err(Missing { tool: *self, found }),
+        }
+    }
+}
+
+/// The first thing in `text` that looks like a version: `go version go1.26.8 linux/amd64`, `setpriv from util-linux 2.38.1`.
+fn parse(text: &str) -> Option<Version> {
+    text.split_whitespace().find_map(|word| {
+        let word = word.trim_start_matches(|character: char| !character.is_ascii_digit());
+        let mut numbers = word.split('.').map(|part| {
+            let digits = part.split(|character: char| !character.is_ascii_digit()).next().unwrap_or_default();
+            digits.parse().ok()
+        });
+        Some([numbers.next()??, numbers.next()??, numbers.next().flatten().unwrap_or(0)])
+    })
+}
+
+fn show([major, minor, patch]: Version) -> String {
+    format!("{major}.{minor}.{patch}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_what_tools_print() {
+        assert_eq!(parse("go version go1.26.8 linux/amd64"), Some([1, 26, 8]));
+        assert_eq!(parse("go version go1.27rc1 linux/amd64"), Some([1, 27, 0]));
+        assert_eq!(parse("setpriv from util-linux 2.38.1"), Some([2, 38, 1]));
+        assert_eq!(parse("no version here"), None);
+    }
+
+    #[test]
+    fn every_missing_or_old_tool_is_named_with_the_version_needed_and_how_to_install_it() {
+        let absent = Tool { name: "tidings-no-such-tool", minimum: || Some([3, 1, 0]), ..GO };
+        let old = Tool { minimum: || Some([9, 0, 0]), ..SETPRIV };
+        let message = require(&[absent, old]).unwrap_err().to_string();
+        assert!(message.contains("tidings-no-such-tool 3.1.0 or newer (not found)"), "{message}");
+        assert!(message.contains("setpriv 9.0.0 or newer (found 2."), "{message}");
+        assert!(message.contains("install: package util-linux"), "{message}");
+    }
+}

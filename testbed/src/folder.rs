@@ -1,0 +1,129 @@
+//! Folders of running components, which go away with their owner whatever happens to it.
+//!
+//! Each process has one folder under `run/` in the cache and holds a lock in it. A process that is killed cannot clean up,
+//! so the next one to start does: an unlocked folder has no owner any more.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::cache;
+use crate::process::start_ticks;
+
+/// A folder for one component, removed on drop.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    temporary: bool,
+}
+
+/// The folder of this process, with the lock that says it is alive.
+struct Owned {
+    path: PathBuf,
+    _lock: File,
+}
+
+const OWNER: &str = "owner.lock";
+
+// === impl Folder ===
+
+impl Folder {
+    /// A new folder of this process; `name` is for people who look. The first call also sweeps up after dead processes.
+    pub fn temporary(name: &str) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = owned()?.join(format!("{name}-{count}"));
+        fs::create_dir(&path).with_context(|| format!("create folder {}", path.display()))?;
+        Ok(Self { path, temporary: true })
+    }
+
+    /// A folder that stays when this value goes. Created when missing.
+    pub fn permanent(path: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&path).with_context(|| format!("create folder {}", path.display()))?;
+        Ok(Self { path, temporary: false })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.temporary {
+            // What cannot be removed now is swept by the next process.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Removes the folders of processes that are gone, and kills components that outlived them.
+pub fn sweep() -> Result<()> {
+    let run = cache::folder("run")?;
+    let _creating = cache::lock(&run.join(".lock"), "another process is sweeping the cache: waiting for it")?;
+    sweep_locked(&run)
+}
+
+fn owned() -> Result<PathBuf> {
+    static OWNED: Mutex<Option<Owned>> = Mutex::new(None);
+    let mut slot = OWNED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(owned) = &*slot {
+        return Ok(owned.path.clone());
+    }
+    let run = cache::folder("run")?;
+    // Nobody sweeps between the moment the folder exists and the moment its lock is held.
+    let _creating = cache::lock(&run.join(".lock"), "another process is sweeping the cache: waiting for it")?;
+    sweep_locked(&run)?;
+    let pid = process::id();
+    let path = run.join(format!("{pid}-{}", start_ticks(pid).unwrap_or_default()));
+    fs::create_dir_all(&path)?;
+    let lock = cache::lock(&path.join(OWNER), "the folder of this process is taken: waiting for it")?;
+    *slot = Some(Owned { path: path.clone(), _lock: lock });
+    Ok(path)
+}
+
+fn sweep_locked(run: &Path) -> Result<()> {
+    for entry in fs::read_dir(run)? {
+        let path = entry?.path();
+        if !path.is_dir() {
+            continue;
+        }
+        let dead = match File::open(path.join(OWNER)) {
+            Ok(file) => file.try_lock().is_ok(),
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        };
+        if dead {
+            kill_inside(&path)?;
+            if let Err(error) = fs::remove_dir_all(&path) {
+                eprintln!("unable to remove the leftover folder {}: {error}", path.display());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Kills the testbed's programs that run in `folder`. They die with their owner by themselves, but an owner killed
+/// between starting one and its first instruction leaves it behind.
+pub(crate) fn kill_inside(folder: &Path) -> Result<()> {
+    let programs = cache::folder("bin")?;
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let within = |link: &str, folder: &Path| {
+            // Unreadable: gone meanwhile, or somebody else's.
+            fs::read_link(entry.path().join(link)).is_ok_and(|target| target.starts_with(folder))
+        };
+        if within("cwd", folder) && within("exe", &programs) {
+            // Gone meanwhile is what we want.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+    Ok(())
+}
