@@ -69,7 +69,7 @@ pub async fn serve(
     Ok(address)
 }
 
-fn render(metrics: &Metrics) -> impl IntoResponse {
+fn render(metrics: &Metrics) -> impl IntoResponse + use<> {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], metrics.render())
 }

@@ -17,7 +17,7 @@ pub struct Error(String);
 
 /// The configured name, else the uid of the namespace kube-system: no other cluster has it, and it is the same
 /// for every replica and after every restart.
-pub async fn of_cluster(client: &kube::Client, settings: &BridgeSettings) -> Result<Arc<str>, Error> {
+pub(crate) async fn of_cluster(client: &kube::Client, settings: &BridgeSettings) -> Result<Arc<str>, Error> {
     if let Some(name) = &settings.cluster_name {
         return Ok(name.as_str().into());
     }

@@ -218,7 +218,7 @@ impl Watch {
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         match &mut follower.phase {
             Phase::Seam { view, .. } if selected => {
-                drop(view.insert(meta.key.clone(), Told::at(meta, epoch)))
+                drop(view.insert(meta.key.clone(), Told::at(meta, epoch)));
             }
             Phase::Seam { view, .. } => drop(view.remove(&meta.key)),
             _ => {
