@@ -13,4 +13,8 @@ pub mod client;
 
 mod connection;
 
+mod batch;
+
+mod signals;
+
 mod classify;

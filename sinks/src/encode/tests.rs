@@ -105,7 +105,7 @@ fn every_placeholder_is_filled() {
     let all = "{group} {version} {kind} {plural} {namespace} {name} {change} {uid} {subscription}";
     assert_eq!(
         filled(all, &todo("milk")),
-        format!("k8sasbackend.com v1 Todo todos shop milk updated {} shop.all.todos", fixture::UID)
+        format!("k8sasbackend.com v1 Todo todos shop milk updated {} shop.all.todos", fixture::uid("milk"))
     );
     assert_eq!(filled("plain", &todo("milk")), "plain");
 }

@@ -1,7 +1,7 @@
 //! What each error of the NATS client and server means. Everything that somebody can put right, or that may go
 //! away by itself, is a retry; only what is wrong with the Message itself is a rejection.
 //!
-//! Before: sinks/src/nats/connection.rs
+//! Before: sinks/src/nats/batch.rs
 //! Next: core/src/delivery.rs
 
 use std::error::Error as _;

@@ -5,40 +5,30 @@
 //! ever sent, and `client.rs` opens the next one.
 //!
 //! Before: sinks/src/nats/client.rs
-//! Next: sinks/src/nats/classify.rs
+//! Next: sinks/src/nats/batch.rs
 
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture, PublishError};
-use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream;
+use async_nats::jetstream::context::{ContextBuilder, PublishError};
 use async_nats::jetstream::response::Response;
-use async_nats::jetstream::{self, publish::PublishAck};
-use async_nats::{
-    Auth, AuthError, ConnectOptions, Event, HeaderMap, HeaderName, HeaderValue, ServerAddr, ServerError,
-    Subject,
-};
-use futures::FutureExt as _;
+use async_nats::{Auth, AuthError, ConnectOptions, ServerAddr};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tidings_core::delivery::{Outcome, Rejection};
-use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, Sleep};
+use tidings_core::delivery::Outcome;
 
-use super::classify::{self, Circumstances, Denied};
+use super::batch::{ACK_TIMEOUT, Batch, wire_size};
+use super::classify::{self, Circumstances};
+use super::signals::Signals;
 use crate::message::Message;
-use crate::sink::{NotReady, retry};
+use crate::sink::NotReady;
 
-/// For name resolution, TCP, TLS and the handshake of NATS together.
+/// For TCP, TLS and the handshake of NATS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For an acknowledgement, counted from the last sign of progress.
-const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 /// For an answer of `JetStream`'s API.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection of which two pings in a row get no answer is over.
@@ -49,10 +39,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const MAX_ACKS: usize = 1 << 20;
 /// The client keeps a note of every acknowledgement that never came, for as long as the connection lasts.
 const MAX_LOST_ACKS: usize = 10_000;
-/// Subjects that we remember to be denied; others just time out.
-const MAX_DENIED: usize = 1_000;
-/// The server takes 4 KiB of control line, and closes the connection that sends more.
-const MAX_SUBJECT: usize = 3_500;
+/// What people read when acknowledgements cannot arrive.
+pub(super) const INBOX_DENIED: &str = "the user may not subscribe to _INBOX.>, where acknowledgements arrive";
 
 /// How to connect, whichever server it is.
 #[derive(Clone, Debug)]
@@ -75,40 +63,6 @@ pub(super) struct Connection {
     lost: AtomicUsize,
     /// What the stream takes, of headers and body together; zero where that is not known.
     max_message_size: AtomicUsize,
-}
-
-/// What the client says by itself.
-#[derive(Default)]
-struct Signals {
-    ended: Notify,
-    denials: watch::Sender<Denials>,
-}
-
-/// Rights that the server said are missing.
-#[derive(Default)]
-struct Denials {
-    /// Grows with each of them.
-    count: u64,
-    /// The inbox, where acknowledgements arrive, may not be subscribed to.
-    inbox: bool,
-    /// Subjects that may not be published to, with the count when that was last said.
-    subjects: HashMap<String, u64>,
-}
-
-/// One call of `publish`.
-struct Batch<'a> {
-    connection: &'a Connection,
-    denials: watch::Receiver<Denials>,
-    /// Denials before this batch say nothing about it: rights may have been given since.
-    denials_before: u64,
-    patience: Patience,
-}
-
-/// Ends when nothing has moved for a while.
-struct Patience {
-    until: Instant,
-    sleep: Pin<Box<Sleep>>,
-    over: bool,
 }
 
 /// Why a question has no answer.
@@ -199,6 +153,16 @@ impl Connection {
         }
     }
 
+    /// Where Messages go.
+    pub(super) fn context(&self) -> &jetstream::Context {
+        &self.context
+    }
+
+    /// What was said beside the protocol.
+    pub(super) fn signals(&self) -> &Signals {
+        &self.signals
+    }
+
     fn is_up(&self) -> bool {
         self.context.client().connection_state() == State::Connected
     }
@@ -229,13 +193,10 @@ impl Connection {
         let denials = self.signals.denials.borrow();
         if denials.inbox {
             self.signals.ended.notify_one(); // the client subscribes only once
-            let message = "the user may not subscribe to _INBOX.>, where acknowledgements arrive";
-            return Err(NotReady::new("PermissionDenied", message));
+            return Err(NotReady::new("PermissionDenied", INBOX_DENIED));
         }
         match denials.subjects.keys().find(|subject| !subject.starts_with("$JS.")) {
-            Some(subject) => {
-                Err(NotReady::new("PermissionDenied", format!("the user may not publish to {subject}")))
-            }
+            Some(subject) => Err(NotReady::new("PermissionDenied", publish_denied(subject))),
             None => Ok(()),
         }
     }
@@ -253,14 +214,18 @@ impl Connection {
             }
             (None, _) => return Ok(()),
         };
-        let StreamInfo { config } =
-            self.ask(&format!("STREAM.INFO.{name}"), &serde_json::json!({}), Some(name)).await?;
-        self.max_message_size.store(usize::try_from(config.max_msg_size).unwrap_or(0), Ordering::Relaxed);
-        if names.iter().any(|taker| taker == name) {
-            Ok(())
-        } else {
-            let message = format!("the stream {name} takes no subjects like {subjects}");
-            Err(Unanswered::NotReady(NotReady::new("SubjectNotInStream", message)))
+        let info = self.ask(&format!("STREAM.INFO.{name}"), &serde_json::json!({}), Some(name)).await;
+        if let Ok(StreamInfo { config }) = &info {
+            let limit = usize::try_from(config.max_msg_size).unwrap_or(0);
+            self.max_message_size.store(limit, Ordering::Relaxed);
+        }
+        match info {
+            Err(Unanswered::NotReady(not_ready)) => Err(Unanswered::NotReady(not_ready)),
+            _ if names.iter().any(|taker| taker == name) => Ok(()),
+            _ => {
+                let message = format!("the stream {name} takes no subjects like {subjects}");
+                Err(Unanswered::NotReady(NotReady::new("SubjectNotInStream", message)))
+            }
         }
     }
 
@@ -297,13 +262,14 @@ impl Connection {
     }
 
     /// An acknowledgement will never come, or nobody waits for it any more.
-    fn lose(&self) {
+    pub(super) fn lose(&self) {
         if self.lost.fetch_add(1, Ordering::Relaxed) + 1 == MAX_LOST_ACKS {
             self.signals.ended.notify_one();
         }
     }
 
-    fn classify(&self, error: &PublishError, message: &Message) -> Outcome {
+    /// What became of the publish of `message`.
+    pub(super) fn classify(&self, error: &PublishError, message: &Message) -> Outcome {
         let max_message_size = self.max_message_size.load(Ordering::Relaxed);
         let circumstances = Circumstances {
             size: wire_size(message),
@@ -315,173 +281,9 @@ impl Connection {
     }
 }
 
-// === impl Batch ===
-
-impl<'a> Batch<'a> {
-    fn new(connection: &'a Connection) -> Self {
-        let denials = connection.signals.denials.subscribe();
-        let denials_before = denials.borrow().count;
-        Self { connection, denials, denials_before, patience: Patience::new() }
-    }
-
-    /// Hands one Message to the client, which tells right away what is too large.
-    async fn send(&mut self, message: &Message) -> Result<PublishAckFuture, Outcome> {
-        if self.patience.over {
-            return Err(retry("the server takes nothing more"));
-        }
-        if message.destination.len() > MAX_SUBJECT {
-            let length = message.destination.len();
-            let reason =
-                format!("the subject has {length} bytes, and the server takes at most {MAX_SUBJECT}");
-            return Err(Outcome::Rejected { reason: Rejection::Refused(reason) });
-        }
-        let subject = Subject::from(message.destination.as_str());
-        let publish = PublishMessage::build().headers(headers(message)?).payload(message.body.clone());
-        let sent = tokio::select! {
-            biased;
-            sent = self.connection.context.send_publish(subject, publish) => sent,
-            () = self.patience.over() => return Err(retry("the server takes nothing more")),
-        };
-        self.patience.progress();
-        sent.map_err(|error| self.connection.classify(&error, message))
-    }
-
-    /// Awaits the word of the stream.
-    async fn ack(&mut self, message: &Message, ack: PublishAckFuture) -> Outcome {
-        let mut ack = ack.into_future();
-        if self.patience.over {
-            return self.outcome(message, ack.now_or_never());
-        }
-        let (subject, before) = (&message.destination, self.denials_before);
-        let result = tokio::select! {
-            biased;
-            result = &mut ack => Some(result),
-            _ = self.denials.wait_for(|denials| denials.denies(subject, before)) => {
-                self.connection.lose();
-                return retry(format!("the user may not publish to {subject}, or not subscribe to _INBOX.>"));
-            }
-            () = self.patience.over() => None,
-        };
-        self.patience.progress_if(result.is_some());
-        self.outcome(message, result)
-    }
-
-    fn outcome(&self, message: &Message, result: Option<Result<PublishAck, PublishError>>) -> Outcome {
-        match result {
-            Some(Ok(_)) => {
-                self.connection.signals.allow(&message.destination);
-                Outcome::Acked
-            }
-            Some(Err(error)) => self.connection.classify(&error, message),
-            None => {
-                self.connection.lose();
-                retry("no acknowledgement in time")
-            }
-        }
-    }
-}
-
-// === impl Patience ===
-
-impl Patience {
-    fn new() -> Self {
-        let until = Instant::now() + ACK_TIMEOUT;
-        Self { until, sleep: Box::pin(tokio::time::sleep_until(until)), over: false }
-    }
-
-    /// Something moved.
-    fn progress(&mut self) {
-        self.until = Instant::now() + ACK_TIMEOUT;
-    }
-
-    fn progress_if(&mut self, moved: bool) {
-        if moved {
-            self.progress();
-        }
-    }
-
-    /// Comes back when nothing has moved for too long, and remembers that.
-    async fn over(&mut self) {
-        while Instant::now() < self.until {
-            // One timer for the whole batch: it is set again only when it went off too early.
-            if self.sleep.is_elapsed() {
-                self.sleep.as_mut().reset(self.until);
-            }
-            self.sleep.as_mut().await;
-        }
-        self.over = true;
-    }
-}
-
-// === impl Signals ===
-
-impl Signals {
-    fn hear(&self, event: &Event) {
-        match event {
-            Event::Disconnected | Event::Closed => self.ended.notify_one(),
-            Event::ServerError(ServerError::Other(text)) => {
-                if let Some(denied) = classify::denied(text) {
-                    self.deny(denied);
-                }
-            }
-            Event::ServerError(_)
-            | Event::ClientError(_)
-            | Event::Connected
-            | Event::LameDuckMode
-            | Event::Draining
-            | Event::SlowConsumer(_) => {}
-        }
-    }
-
-    fn deny(&self, denied: Denied<'_>) {
-        self.denials.send_modify(|denials| {
-            denials.count += 1;
-            match denied {
-                Denied::Subscribe(_) => denials.inbox = true,
-                Denied::Publish(subject) => {
-                    if denials.subjects.len() < MAX_DENIED || denials.subjects.contains_key(subject) {
-                        denials.subjects.insert(subject.to_owned(), denials.count);
-                    }
-                }
-            }
-        });
-    }
-
-    /// A publish to `subject` was acknowledged.
-    fn allow(&self, subject: &str) {
-        if !self.denials.borrow().subjects.is_empty() {
-            self.denials.send_if_modified(|denials| denials.subjects.remove(subject).is_some());
-        }
-    }
-}
-
-// === impl Denials ===
-
-impl Denials {
-    /// Whether a publish to `subject`, or its answer, was denied after the first `before` denials.
-    fn denies(&self, subject: &str, before: u64) -> bool {
-        self.inbox || self.subjects.get(subject).is_some_and(|at| *at > before)
-    }
-}
-
-/// The block of headers starts with `NATS/1.0` and ends with an empty line.
-fn wire_size(message: &Message) -> usize {
-    message.size() + 12
-}
-
-fn headers(message: &Message) -> Result<HeaderMap, Outcome> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in &message.headers {
-        let refused =
-            || Outcome::Rejected { reason: Rejection::Refused(format!("the header {name} is not legal")) };
-        let header = match name {
-            Cow::Borrowed(name) => HeaderName::from_static(name),
-            Cow::Owned(name) => name.parse().map_err(|_| refused())?,
-        };
-        let value: HeaderValue = value.parse().map_err(|_| refused())?;
-        headers.insert(header, value);
-    }
-    Ok(headers)
+/// What people read when a subject may not be published to.
+pub(super) fn publish_denied(subject: &str) -> String {
+    format!("the user may not publish to {subject}")
 }
 
 async fn read_password(file: &PathBuf) -> Result<String, NotReady> {

@@ -2,7 +2,7 @@ use tidings_core::object::ObjectKey;
 
 use super::*;
 use crate::encode::tests::assert_same_attributes;
-use crate::fixture::{self, UID, todo};
+use crate::fixture::{self, todo};
 
 fn line_of(format: StdoutFormat, colour: bool, event: &Event) -> String {
     let message = StdoutEncoder::new(format, colour).encode(event);
@@ -17,7 +17,10 @@ fn a_summary_has_the_columns_people_look_for() {
     let line = line_of(StdoutFormat::Summary, false, &todo("milk"));
     assert_eq!(
         line,
-        format!("2026-01-02T00:00:00Z  updated   todos.v1.k8sasbackend.com  shop/milk  watch  {UID}.42")
+        format!(
+            "2026-01-02T00:00:00Z  updated   todos.v1.k8sasbackend.com  shop/milk  watch  {}.42",
+            fixture::uid("milk")
+        )
     );
 }
 
