@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -30,6 +32,7 @@ struct Owned {
 }
 
 const OWNER: &str = "owner.lock";
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 // === impl Folder ===
 
@@ -109,10 +112,30 @@ fn sweep_locked(run: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Kills the testbed's programs that run in `folder`. They die with their owner by themselves, but an owner killed
-/// between starting one and its first instruction leaves it behind.
+/// Kills the testbed's programs that run in `folder`, and waits until they are gone. They die with their owner by
+/// themselves, but an owner killed between starting one and its first instruction leaves it behind.
 pub(crate) fn kill_inside(folder: &Path) -> Result<()> {
     let programs = cache::folder("bin")?;
+    let deadline = Instant::now() + KILL_PATIENCE;
+    loop {
+        let running = running_inside(folder, &programs)?;
+        if running.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("{running:?} still run in {} and cannot be killed", folder.display());
+        }
+        for pid in running {
+            // Gone meanwhile is what we want.
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Processes of files below `programs` whose working folder is `folder` or below.
+fn running_inside(folder: &Path, programs: &Path) -> Result<Vec<Pid>> {
+    let mut running = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
@@ -120,10 +143,9 @@ pub(crate) fn kill_inside(folder: &Path) -> Result<()> {
             // Unreadable: gone meanwhile, or somebody else's.
             fs::read_link(entry.path().join(link)).is_ok_and(|target| target.starts_with(folder))
         };
-        if within("cwd", folder) && within("exe", &programs) {
-            // Gone meanwhile is what we want.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        if within("cwd", folder) && within("exe", programs) {
+            running.push(Pid::from_raw(pid));
         }
     }
-    Ok(())
+    Ok(running)
 }

@@ -1,3 +1,7 @@
-//! `cargo xtask`.
+//! `cargo xtask`: see `cargo xtask --help`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tidings_testbed::xtask::main()
+}

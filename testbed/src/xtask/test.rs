@@ -1,0 +1,235 @@
+//! `test`: every check there is, in tiers that can be run alone.
+
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use super::{in_ci, install, root, table};
+use crate::binaries;
+
+mod deny;
+mod run;
+
+use run::Counts;
+
+#[derive(Debug, Args)]
+pub(super) struct Test {
+    /// Which tiers; all when none is named
+    tiers: Vec<Tier>,
+    /// Install what is missing (Debian packages where run as root, cargo-deny), as CI=true does too
+    #[arg(long)]
+    install: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Tier {
+    /// Format, clippy with warnings denied, dependencies
+    Lint,
+    /// The documentation builds without a warning
+    Doc,
+    /// Tests beside the code, examples in the documentation, and those that need no server
+    Unit,
+    /// The core against a naive model
+    Model,
+    /// Sinks against real brokers
+    Broker,
+    /// The bridge against a real kube-apiserver
+    Api,
+    /// Everything together
+    E2e,
+}
+
+/// How a tier went.
+struct Report {
+    tier: Tier,
+    counts: Counts,
+    time: Duration,
+    notes: Vec<String>,
+}
+
+/// One thing a tier does.
+enum Step {
+    /// A cargo command that is one check.
+    Check(&'static str, Vec<&'static str>),
+    /// `cargo test` with these arguments.
+    Tests(Vec<&'static str>),
+    /// `cargo test` of integration tests: all of a package's, or those named.
+    Integration(&'static str, &'static [&'static str]),
+    /// cargo-deny.
+    Deny,
+}
+
+/// What a step needs to know of the call.
+struct Context {
+    install: bool,
+    color: bool,
+}
+
+/// Fails when any test of any tier fails.
+pub(super) fn test(Test { tiers, install }: Test) -> Result<ExitCode> {
+    let tiers = if tiers.is_empty() { Tier::value_variants() } else { tiers.as_slice() };
+    let context = Context { install: install || in_ci(), color: io::stdout().is_terminal() };
+    if context.install {
+        install::prerequisites(true)?;
+    }
+
+    let mut reports = Vec::new();
+    for &tier in tiers {
+        reports.push(tier.run(&context)?);
+    }
+
+    println!();
+    let rows: Vec<_> = reports.iter().map(Report::row).collect();
+    table::print(
+        ["tier", "passed", "failed", "skipped", "time", ""],
+        &["passed", "failed", "skipped", "time"],
+        &rows,
+    );
+    for Report { tier, notes, .. } in &reports {
+        for note in notes {
+            println!("{}: {note}", tier.name());
+        }
+    }
+    let total = reports.iter().fold(Counts::default(), |total, report| total + report.counts);
+    // Read by machines: keep the form, and keep it last.
+    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
+    Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+// === impl Tier ===
+
+impl Tier {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lint => "lint",
+            Self::Doc => "doc",
+            Self::Unit => "unit",
+            Self::Model => "model",
+            Self::Broker => "broker",
+            Self::Api => "api",
+            Self::E2e => "e2e",
+        }
+    }
+
+    fn steps(self) -> Vec<Step> {
+        use Step::{Check, Deny, Integration, Tests};
+        match self {
+            Self::Lint => vec![
+                Check("format (fix with `cargo fmt --all`)", vec!["fmt", "--all", "--check"]),
+                Check("clippy", vec!["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+                Deny,
+            ],
+            Self::Doc => vec![Check("documentation", vec!["doc", "--workspace", "--no-deps"])],
+            Self::Unit => vec![
+                Tests(vec!["--workspace", "--lib", "--bins"]),
+                Tests(vec!["--workspace", "--doc"]),
+                Integration("config", &[]),
+                Integration("crds", &[]),
+                Integration("cli", &[]),
+                Integration("testbed", &["architecture"]),
+            ],
+            Self::Model => vec![Integration("core", &[])],
+            Self::Broker => vec![Integration("testbed", &["nats", "cleanup"]), Integration("sinks", &[])],
+            Self::Api => vec![Integration("testbed", &["kubernetes"]), Integration("bridge", &[])],
+            Self::E2e => vec![Integration("e2e", &[])],
+        }
+    }
+
+    fn needs_servers(self) -> bool {
+        matches!(self, Self::Broker | Self::Api | Self::E2e)
+    }
+
+    fn run(self, context: &Context) -> Result<Report> {
+        println!("\n=== {} ===", self.name());
+        let started = Instant::now();
+        let mut report =
+            Report { tier: self, counts: Counts::default(), time: Duration::ZERO, notes: Vec::new() };
+        // First, so that no test waits minutes for a build, and every test finds the same.
+        let servers = if self.needs_servers() { binaries::ensure_all() } else { Ok(()) };
+        match servers {
+            Ok(()) => {
+                for step in self.steps() {
+                    step.run(context, &mut report)?;
+                }
+            }
+            Err(error) if in_ci() => report.fail(format!("no servers to test with: {error:#}")),
+            Err(error) => report.skip(format!("no servers to test with: {error:#}")),
+        }
+        report.time = started.elapsed();
+        Ok(report)
+    }
+}
+
+// === impl Step ===
+
+impl Step {
+    fn run(self, context: &Context, report: &mut Report) -> Result<()> {
+        match self {
+            Self::Check(name, arguments) => {
+                if run::check(&arguments)? {
+                    report.counts.passed += 1;
+                } else {
+                    report.fail(format!("{name} failed"));
+                }
+            }
+            Self::Tests(arguments) => run::tests(&arguments, context.color, report)?,
+            Self::Integration(folder, names) => {
+                if names.is_empty() && !has_tests(folder)? {
+                    return Ok(());
+                }
+                let package = format!("tidings-{folder}");
+                let mut arguments = vec!["--package", &package];
+                for name in if names.is_empty() { &["*"] } else { names } {
+                    arguments.extend(["--test", name]);
+                }
+                run::tests(&arguments, context.color, report)?;
+            }
+            Self::Deny => deny::check(context.install, report)?,
+        }
+        Ok(())
+    }
+}
+
+// === impl Report ===
+
+impl Report {
+    fn fail(&mut self, note: String) {
+        self.counts.failed += 1;
+        self.notes.push(note);
+    }
+
+    fn skip(&mut self, note: String) {
+        self.counts.skipped += 1;
+        self.notes.push(format!("skipped: {note}"));
+    }
+
+    fn row(&self) -> [String; 6] {
+        let Counts { passed, failed, skipped } = self.counts;
+        let verdict = match (passed, failed) {
+            (_, 1..) => "FAILED",
+            (0, 0) => "nothing tested",
+            _ => "ok",
+        };
+        let numbers = [passed, failed, skipped].map(|number| number.to_string());
+        let [passed, failed, skipped] = numbers;
+        let time = format!("{:.1} s", self.time.as_secs_f64());
+        [self.tier.name().to_owned(), passed, failed, skipped, time, verdict.to_owned()]
+    }
+}
+
+/// Whether the crate in `folder` has integration tests; cargo takes it for a mistake to ask for those of one that has none.
+fn has_tests(folder: &str) -> Result<bool> {
+    let folder = root()?.join(folder).join("tests");
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(false) };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").exists() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
