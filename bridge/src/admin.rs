@@ -52,9 +52,10 @@ pub async fn serve(
         .route(
             "/readyz",
             get(move || async move {
-                match readiness.get() {
-                    true => (StatusCode::OK, "ok\n"),
-                    false => (StatusCode::SERVICE_UNAVAILABLE, "the Subscriptions are not read yet\n"),
+                if readiness.get() {
+                    (StatusCode::OK, "ok\n")
+                } else {
+                    (StatusCode::SERVICE_UNAVAILABLE, "the Subscriptions are not read yet\n")
                 }
             }),
         )

@@ -13,7 +13,7 @@ use crate::watch::chain;
 #[error(
     "failed to read the namespace kube-system, whose uid names the cluster; set cluster_name instead: {0}"
 )]
-pub struct Error(String);
+pub(crate) struct Error(String);
 
 /// The configured name, else the uid of the namespace kube-system: no other cluster has it, and it is the same
 /// for every replica and after every restart.

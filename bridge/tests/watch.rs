@@ -1,5 +1,7 @@
 //! The bridge against a real API server: from an object that is written to an Event that a sink acked.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, and so may what it is made of")]
+
 mod common;
 
 use common::{Recorder, Todos, change, delivery, pipeline, reaches, report_of, route, todo_kind, version};

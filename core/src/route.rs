@@ -61,9 +61,9 @@ pub struct Selection {
 /// A set of namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Namespaces {
-    /// Every namespace, and cluster-scoped objects.
+    /// Every namespace.
     All,
-    /// Just these.
+    /// Just these. Cluster-scoped objects are selected whatever stands here.
     Only(BTreeSet<String>),
 }
 
@@ -121,7 +121,8 @@ impl Selection {
     pub fn selects(&self, key: &ObjectKey) -> bool {
         match &self.namespaces {
             Namespaces::All => true,
-            Namespaces::Only(names) => key.namespace().is_some_and(|namespace| names.contains(namespace)),
+            // What lives in no namespace is not kept out by their names.
+            Namespaces::Only(names) => key.namespace().is_none_or(|namespace| names.contains(namespace)),
         }
     }
 
@@ -152,7 +153,7 @@ mod tests {
         let shop = only(&["shop"]);
         assert!(shop.selects(&ObjectKey::new(Some("shop"), "a")));
         assert!(!shop.selects(&ObjectKey::new(Some("shop-2"), "a")));
-        assert!(!shop.selects(&ObjectKey::new(None, "shop")));
+        assert!(shop.selects(&ObjectKey::new(None, "node")));
         assert!(Selection::ALL.selects(&ObjectKey::new(None, "node")));
     }
 

@@ -1,0 +1,237 @@
+//! The Subscriptions of the cluster: read, validated, served, and reported on.
+//!
+//! Level-triggered: whatever happened, what is served is made equal to what exists. One that is malformed
+//! concerns no other; one that is edited into something malformed is served on as it was last valid.
+//!
+//! Next: bridge/src/pipeline.rs
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::runtime::{WatchStreamExt, reflector, watcher};
+use kube::{Api, ResourceExt};
+use tidings_config::field_error::FieldErrors;
+use tidings_config::process::BridgeSettings;
+use tidings_core::delivery::Backoff;
+use tidings_crds::subscription::status::SubscriptionStatus;
+use tidings_crds::subscription::{Oversize, Subscription};
+use tidings_crds::validate::{self, ValidSubscription};
+use tidings_sinks::{SinkContext, Target};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Readiness;
+use crate::deliver::DeliverySettings;
+use crate::pipeline::Pipeline;
+use crate::watch::chain;
+use crate::{settings, status};
+
+/// How long a Subscription that was deleted, or that got another sink, may deliver what it has.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Serves what Subscriptions say.
+pub struct Controller {
+    client: kube::Client,
+    resource: ApiResource,
+    pipeline: Pipeline,
+    served: BTreeMap<String, Served>,
+    credentials_dir: Option<std::path::PathBuf>,
+    backoff: Backoff,
+    status_interval: Duration,
+}
+
+/// What is known of one Subscription, by its uid.
+struct Served {
+    namespace: String,
+    name: String,
+    generation: i64,
+    /// What is being served; nothing before it was valid for the first time.
+    valid: Option<ValidSubscription>,
+    /// What is wrong with the present generation.
+    mistakes: FieldErrors,
+    /// What was written last.
+    status: SubscriptionStatus,
+}
+
+// === impl Controller ===
+
+impl Controller {
+    /// Nothing is served yet.
+    pub fn new(client: kube::Client, pipeline: Pipeline, settings: &BridgeSettings) -> Self {
+        Self {
+            client,
+            resource: ApiResource::erase::<Subscription>(&()),
+            pipeline,
+            served: BTreeMap::new(),
+            credentials_dir: settings.credentials_dir.clone(),
+            backoff: settings::backoff(settings.retry_backoff),
+            status_interval: settings.status_interval.get(),
+        }
+    }
+
+    /// Serves until `shutdown`, then gives what is under way `deadline` to be delivered. Returns how many Changes
+    /// were left over.
+    pub async fn run(
+        mut self,
+        readiness: Readiness,
+        shutdown: CancellationToken,
+        deadline: Duration,
+    ) -> usize {
+        let api = Api::<DynamicObject>::all_with(self.client.clone(), &self.resource);
+        let writer = reflector::store::Writer::new(self.resource.clone());
+        let store = writer.as_reader();
+        let events = watcher(api, watcher::Config::default()).default_backoff();
+        let mut events = reflector::reflector(writer, events).boxed();
+        let mut tick = tokio::time::interval(self.status_interval);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = events.try_next() => match event {
+                    // Before the list is complete the store has what was there before.
+                    Ok(Some(watcher::Event::Init | watcher::Event::InitApply(_)) | None) => {}
+                    Ok(Some(watcher::Event::InitDone)) => {
+                        self.reconcile(&store.state()).await;
+                        readiness.set();
+                    }
+                    Ok(Some(_)) => self.reconcile(&store.state()).await,
+                    Err(error) => tracing::warn!(error = chain(&error), "unable to watch Subscriptions"),
+                },
+                _ = tick.tick() => self.report().await,
+                () = shutdown.cancelled() => break,
+            }
+        }
+        tracing::info!("shutting down; delivering what is under way");
+        let left = self.pipeline.shut_down(deadline).await;
+        left.iter().filter(|(_, count)| *count > 0).for_each(|(subscription, count)| {
+            tracing::warn!(%subscription, count, "changes were not delivered; they come again with the next start");
+        });
+        left.into_iter().map(|(_, count)| count).sum()
+    }
+
+    /// Makes what is served equal to what exists.
+    async fn reconcile(&mut self, exist: &[Arc<DynamicObject>]) {
+        let gone: Vec<_> = {
+            let uids: Vec<_> = exist.iter().filter_map(|object| object.uid()).collect();
+            self.served.keys().filter(|uid| !uids.contains(uid)).cloned().collect()
+        };
+        for uid in gone {
+            self.remove(&uid).await;
+        }
+        for object in exist {
+            let (Some(uid), generation) = (object.uid(), object.metadata.generation.unwrap_or_default())
+            else {
+                continue;
+            };
+            if self.served.get(&uid).is_none_or(|served| served.generation != generation) {
+                self.apply(&uid, generation, object).await;
+            }
+        }
+    }
+
+    async fn remove(&mut self, uid: &str) {
+        if let Some(Served { namespace, name, .. }) = self.served.remove(uid) {
+            let left = self.pipeline.remove(uid, FAREWELL).await;
+            tracing::info!(subscription = format!("{namespace}/{name}"), left, "subscription removed");
+        }
+    }
+
+    /// Takes in a new Subscription, or a new generation of one.
+    async fn apply(&mut self, uid: &str, generation: i64, object: &DynamicObject) {
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let subscription = format!("{namespace}/{name}");
+        let read = validate::read(object);
+        let written = read.as_ref().ok().and_then(|subscription| subscription.status.clone());
+        let mut served = self.served.remove(uid).unwrap_or_else(|| Served {
+            namespace,
+            name,
+            generation,
+            valid: None,
+            mistakes: FieldErrors::new(),
+            status: written.unwrap_or_default(),
+        });
+        served.generation = generation;
+        match read.and_then(|subscription| validate::validate(&subscription)) {
+            Ok(valid) => match self.serve(&valid, served.valid.as_ref()).await {
+                Ok(()) => {
+                    tracing::info!(%subscription, generation, "serving");
+                    (served.valid, served.mistakes) = (Some(valid), FieldErrors::new());
+                }
+                Err(mistakes) => served.mistakes = mistakes,
+            },
+            Err(mistakes) => served.mistakes = mistakes,
+        }
+        for mistake in &served.mistakes {
+            tracing::warn!(%subscription, generation, %mistake, "the subscription is not valid");
+        }
+        self.served.insert(uid.to_owned(), served);
+    }
+
+    /// Serves `valid`, in the place of what was served before. Another sink, or the same at another place, starts
+    /// anew; everything else is taken over as it is.
+    async fn serve(
+        &mut self,
+        valid: &ValidSubscription,
+        before: Option<&ValidSubscription>,
+    ) -> Result<(), FieldErrors> {
+        let ValidSubscription { route, sink, mode, delivery } = valid;
+        let settings = DeliverySettings {
+            max_in_flight: delivery.max_in_flight,
+            shrink_oversize: delivery.oversize == Oversize::Reference,
+            backoff: self.backoff,
+        };
+        let same_target = before.is_some_and(|before| (&before.sink, before.mode) == (sink, *mode));
+        let target = if same_target { None } else { Some(self.connect(valid).await?) };
+        match target {
+            Some(target) if before.is_none_or(|before| !before.sink.is_same_place(sink)) => {
+                self.pipeline.remove(&route.uid, FAREWELL).await;
+                self.pipeline.add(route.clone(), target, settings).await;
+            }
+            target => self.pipeline.edit(route.clone(), target, settings).await,
+        }
+        Ok(())
+    }
+
+    async fn connect(&self, valid: &ValidSubscription) -> Result<Target, FieldErrors> {
+        let (namespace, name) = valid.route.subscription.split_once('/').unwrap_or_default();
+        let context = SinkContext {
+            credentials_dir: self.credentials_dir.clone(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        let connected = tidings_sinks::connect(valid.sink.clone(), valid.mode, context).await;
+        connected
+            .map_err(|error| vec![tidings_config::field_error::FieldError::new("spec.sink", chain(&error))])
+    }
+
+    /// Writes the status of every Subscription whose status changed.
+    async fn report(&mut self) {
+        for (uid, served) in &mut self.served {
+            let report = self.pipeline.report(uid);
+            let status = status::of(&status::Facts {
+                before: &served.status,
+                generation: served.generation,
+                valid: served.valid.as_ref(),
+                mistakes: &served.mistakes,
+                report: report.as_ref(),
+            });
+            if status == served.status {
+                continue;
+            }
+            let api =
+                Api::<DynamicObject>::namespaced_with(self.client.clone(), &served.namespace, &self.resource);
+            let patch = Patch::Merge(serde_json::json!({ "status": status::patch(&status) }));
+            match api.patch_status(&served.name, &PatchParams::default(), &patch).await {
+                Ok(_) => served.status = status,
+                // It is gone, and the watch will say so.
+                Err(kube::Error::Api(answer)) if answer.code == 404 => {}
+                Err(error) => {
+                    let subscription = format!("{}/{}", served.namespace, served.name);
+                    tracing::warn!(%subscription, error = chain(&error), "unable to write a status");
+                }
+            }
+        }
+    }
+}
