@@ -69,6 +69,18 @@ impl SinkSettings {
 // === impl ValidSink ===
 
 impl ValidSink {
+    /// Whether what was told to `other` is where this one tells: only the shape of Messages, or the way to the
+    /// same place, differ.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Nats(left), Self::Nats(right)) => {
+                (&left.servers, &left.stream) == (&right.servers, &right.stream)
+            }
+            (Self::Stdout(_), Self::Stdout(_)) => true,
+            _ => false,
+        }
+    }
+
     /// What people call this kind of sink.
     pub fn kind(&self) -> &'static str {
         match self {

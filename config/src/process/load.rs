@@ -139,13 +139,13 @@ fn from_variable(name: &OsStr, value: &OsStr, given: &mut BTreeMap<String, Given
         return;
     }
     let origin = "in the environment";
-    match (settings().iter().find(|setting| setting.environment() == name), value.to_str()) {
+    match (settings().iter().find(|setting| setting.environment == name), value.to_str()) {
         (Some(setting), Some(value)) => {
             given.insert(setting.path.clone(), Given { value: value.into(), origin: name.to_owned() });
         }
         (Some(_), None) => errors.push(FieldError::new(name, "is not UTF-8")),
         (None, _) => {
-            let known = settings().iter().map(super::reference::Setting::environment);
+            let known = settings().iter().map(|setting| setting.environment.clone());
             errors.push(unknown(name, origin, known));
         }
     }

@@ -13,12 +13,25 @@ use super::BridgeSettings;
 pub struct Setting {
     /// Its name in a file, with a `.` between levels, e.g. `retry_backoff.first`.
     pub path: String,
+    /// Its name in the environment, e.g. `TIDINGS_RETRY_BACKOFF_FIRST`.
+    pub environment: String,
+    /// Its flag without the hyphens in front, e.g. `retry-backoff-first`.
+    pub flag: String,
     /// What it means.
     pub description: String,
-    /// What a value looks like: `DURATION`, `SIZE`, `NUMBER`, `TEXT`, or the words it can be.
-    pub value: String,
+    /// What a value looks like.
+    pub value: ValueForm,
     /// What it is when nobody says anything; nothing where that is "none".
     pub default: Option<String>,
+}
+
+/// What a value looks like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValueForm {
+    /// Free text, a number, ...: the name of the form, e.g. `DURATION`.
+    Free(&'static str),
+    /// One of these words.
+    Words(Vec<String>),
 }
 
 /// The names in the environment start like this.
@@ -63,9 +76,14 @@ adds for Services, such as `TIDINGS_SERVICE_HOST`, are left alone.) Durations ar
 "
     .to_owned();
     for setting in settings() {
-        let Setting { path, description, value, default } = setting;
+        let Setting { path, environment, flag, description, value, default } = setting;
         let default = default.as_ref().map_or("none".to_owned(), |default| format!("`{default}`"));
-        let (environment, flag) = (setting.environment(), setting.flag());
+        let value = match value {
+            ValueForm::Free(name) => (*name).to_owned(),
+            ValueForm::Words(words) => {
+                words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+            }
+        };
         // Writing to a String cannot fail.
         let _ = write!(
             page,
@@ -78,20 +96,6 @@ adds for Services, such as `TIDINGS_SERVICE_HOST`, are left alone.) Durations ar
     page
 }
 
-// === impl Setting ===
-
-impl Setting {
-    /// Its name in the environment, e.g. `TIDINGS_RETRY_BACKOFF_FIRST`.
-    pub fn environment(&self) -> String {
-        format!("{ENVIRONMENT_PREFIX}{}", self.path.replace('.', "_").to_uppercase())
-    }
-
-    /// Its flag without the hyphens in front, e.g. `retry-backoff-first`.
-    pub fn flag(&self) -> String {
-        self.path.replace(['.', '_'], "-")
-    }
-}
-
 /// Settings that have fields of their own are not settings themselves; their description starts their fields'.
 fn collect(path: &str, description: &str, schema: &Value, default: &Value, settings: &mut Vec<Setting>) {
     let own = schema["description"].as_str().unwrap_or_default().replace('\n', " ");
@@ -99,6 +103,8 @@ fn collect(path: &str, description: &str, schema: &Value, default: &Value, setti
         let description = [description, &own].into_iter().filter(|text| !text.is_empty());
         settings.push(Setting {
             path: path.to_owned(),
+            environment: format!("{ENVIRONMENT_PREFIX}{}", path.replace('.', "_").to_uppercase()),
+            flag: path.replace(['.', '_'], "-"),
             description: description.collect::<Vec<_>>().join(" "),
             value: value(schema),
             default: match default {
@@ -116,24 +122,23 @@ fn collect(path: &str, description: &str, schema: &Value, default: &Value, setti
     }
 }
 
-fn value(schema: &Value) -> String {
+fn value(schema: &Value) -> ValueForm {
     let words: Vec<_> = schema["enum"]
         .as_array()
         .into_iter()
         .chain(schema["oneOf"].as_array())
         .flatten()
-        .filter_map(|word| word.as_str().or(word["const"].as_str()))
+        .filter_map(|word| word.as_str().or(word["const"].as_str()).map(ToOwned::to_owned))
         .collect();
     if !words.is_empty() {
-        return words.join(", ");
+        return ValueForm::Words(words);
     }
-    match (schema["format"].as_str(), schema["type"].as_str()) {
+    ValueForm::Free(match (schema["format"].as_str(), schema["type"].as_str()) {
         (Some("duration"), _) => "DURATION",
         (Some("size"), _) => "SIZE",
         (_, Some("integer")) => "NUMBER",
         _ => "TEXT",
-    }
-    .to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -155,17 +160,18 @@ mod tests {
         let mut names = BTreeSet::new();
         for setting in settings() {
             assert!(setting.description.ends_with('.'), "{setting:?}");
-            assert!(names.insert(setting.environment()) && names.insert(setting.flag()), "{setting:?}");
-            assert!(!is_service_link(&setting.environment()), "Kubernetes may set {setting:?} by itself");
+            assert!(names.insert(&setting.environment) && names.insert(&setting.flag), "{setting:?}");
+            assert!(!is_service_link(&setting.environment), "Kubernetes may set {setting:?} by itself");
         }
     }
 
     #[test]
     fn fields_of_fields_are_settings() {
         let setting = settings().iter().find(|setting| setting.path == "retry_backoff.first").unwrap();
-        assert_eq!(setting.environment(), "TIDINGS_RETRY_BACKOFF_FIRST");
-        assert_eq!(setting.flag(), "retry-backoff-first");
-        assert_eq!((setting.value.as_str(), setting.default.as_deref()), ("DURATION", Some("100ms")));
+        assert_eq!(setting.environment, "TIDINGS_RETRY_BACKOFF_FIRST");
+        assert_eq!(setting.flag, "retry-backoff-first");
+        assert_eq!(setting.value, ValueForm::Free("DURATION"));
+        assert_eq!(setting.default.as_deref(), Some("100ms"));
         assert!(setting.description.contains("doubles with each failure"), "{}", setting.description);
     }
 }
