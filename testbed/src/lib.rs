@@ -20,6 +20,7 @@
 //! - [`certificates`]: a private authority for TLS
 //! - [`etcd`], [`api_server`], [`control_plane`]: a Kubernetes API
 //! - [`nats`]: a NATS server with JetStream
+//! - [`tidings`]: our own program on them; [`kubectl`] and [`consumer`]: what people and applications do
 //! - [`shared`]: one of each per test process
 //! - [`wait`]: conditions with a deadline, instead of sleeping
 //! - [`xtask`]: the commands of `cargo xtask`
@@ -29,13 +30,16 @@ pub mod binaries;
 pub mod cache;
 pub mod certificates;
 pub mod component;
+pub mod consumer;
 pub mod control_plane;
 pub mod etcd;
 pub mod folder;
 mod http;
+pub mod kubectl;
 pub mod nats;
 pub mod ports;
 pub mod process;
 pub mod shared;
+pub mod tidings;
 pub mod wait;
 pub mod xtask;

@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+mod demo;
 mod install;
 mod table;
 mod test;
@@ -34,6 +35,8 @@ enum Task {
     Status,
     /// Print what a shell needs to use it: eval "$(cargo xtask env)"
     Env,
+    /// Show the whole way: Todos change in Kubernetes, CloudEvents arrive from NATS
+    Demo(demo::Demo),
     /// Run tests; all tiers, or those named
     Test(test::Test),
 }
@@ -57,6 +60,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Down => runtime.block_on(up::down()),
         Task::Status => up::status(),
         Task::Env => up::env(),
+        Task::Demo(arguments) => runtime.block_on(demo::demo(arguments)),
         // Blocks; needs no runtime.
         Task::Test(arguments) => test::test(arguments),
     }

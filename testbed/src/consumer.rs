@@ -1,0 +1,113 @@
+//! A consumer of CloudEvents from a JetStream stream, as an application would write one: it reads in order, ignores
+//! what is older than what it has, and folds the rest by key.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use async_nats::jetstream::{self, consumer, stream};
+use futures::StreamExt;
+use serde_json::Value;
+
+/// A CloudEvent in binary mode, as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Received {
+    /// Where it was published.
+    pub subject: String,
+    /// The attributes, by their names without `ce-`.
+    pub attributes: BTreeMap<String, String>,
+    /// The data.
+    pub data: Value,
+    /// When the server stored it, in nanoseconds since 1970.
+    pub stored: i128,
+}
+
+/// What a consumer knows.
+#[derive(Clone, Debug, Default)]
+pub struct Fold {
+    /// What exists, by key.
+    pub objects: BTreeMap<String, Value>,
+    /// The newest sequence, by key.
+    sequences: BTreeMap<String, String>,
+}
+
+/// Makes the stream `name` for everything below `<name>.`, in memory of the server's disk.
+pub async fn create_stream(client: &async_nats::Client, name: &str) -> Result<()> {
+    let config = stream::Config {
+        name: name.to_owned(),
+        subjects: vec![format!("{name}.>")],
+        ..stream::Config::default()
+    };
+    jetstream::new(client.clone()).create_stream(config).await.context("create the stream")?;
+    Ok(())
+}
+
+/// What is in the stream, from its first message on, in order; it goes on with what comes.
+pub async fn read(
+    client: &async_nats::Client,
+    name: &str,
+) -> Result<impl futures::Stream<Item = Result<Received>> + use<>> {
+    let stream = jetstream::new(client.clone()).get_stream(name).await.context("find the stream")?;
+    let config = consumer::pull::OrderedConfig::default();
+    let messages = stream.create_consumer(config).await?.messages().await?;
+    Ok(messages.map(|message| {
+        let message = message.context("read the stream")?;
+        let info = message.info().map_err(|error| anyhow::anyhow!(error.to_string()))?;
+        let stored = info.published.unix_timestamp_nanos();
+        Received::of(&message.message, stored)
+    }))
+}
+
+/// Everything that is in the stream now.
+pub async fn read_all(client: &async_nats::Client, name: &str) -> Result<Vec<Received>> {
+    let mut stream = jetstream::new(client.clone()).get_stream(name).await.context("find the stream")?;
+    let count = usize::try_from(stream.info().await?.state.messages)?;
+    let messages = read(client, name).await?.take(count).collect::<Vec<_>>();
+    let messages = tokio::time::timeout(Duration::from_secs(60), messages).await;
+    messages.context("the stream does not give what it has")?.into_iter().collect()
+}
+
+// === impl Received ===
+
+impl Received {
+    fn of(message: &async_nats::Message, stored: i128) -> Result<Self> {
+        let headers = message.headers.iter().flat_map(|headers| headers.iter());
+        let attributes = headers.filter_map(|(name, values)| {
+            let name = name.to_string();
+            Some((name.strip_prefix("ce-")?.to_owned(), values.first()?.to_string()))
+        });
+        Ok(Self {
+            subject: message.subject.to_string(),
+            attributes: attributes.collect(),
+            data: serde_json::from_slice(&message.payload).context("the data is not JSON")?,
+            stored,
+        })
+    }
+
+    /// An attribute, empty when there is none.
+    pub fn attribute(&self, name: &str) -> &str {
+        self.attributes.get(name).map_or("", String::as_str)
+    }
+
+    /// `added`, `updated`, …: the last part of the type.
+    pub fn change(&self) -> &str {
+        self.attribute("type").rsplit('.').next().unwrap_or_default()
+    }
+}
+
+// === impl Fold ===
+
+impl Fold {
+    /// Takes in one event, by the consumer's rule: per key ignore a lower sequence; equal: order of arrival.
+    pub fn take(&mut self, event: &Received) {
+        let (key, sequence) = (event.attribute("subject"), event.attribute("sequence"));
+        if self.sequences.get(key).is_some_and(|newest| newest.as_str() > sequence) {
+            return;
+        }
+        self.sequences.insert(key.to_owned(), sequence.to_owned());
+        match event.change() {
+            "deleted" | "left" => drop(self.objects.remove(key)),
+            _ => drop(self.objects.insert(key.to_owned(), event.data.clone())),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Our own program, built from this checkout and run like any other component.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::folder::Folder;
+use crate::http;
+use crate::ports::Port;
+use crate::process::{Lifetime, Process, ProcessId, Program};
+use crate::wait::eventually;
+
+/// How long a start may take on a busy machine.
+const START: Duration = Duration::from_secs(60);
+/// Longer than the bridge's own deadline for a shutdown.
+const STOP: Duration = Duration::from_secs(40);
+
+/// How the program is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// For tests and the demo.
+    Dev,
+    /// For benchmarks.
+    Release,
+}
+
+/// A running `tidings bridge`.
+#[derive(Debug)]
+pub struct Bridge {
+    process: Process,
+    program: Program,
+    admin: Port,
+    folder: Folder,
+}
+
+/// Builds the program, where that is not done, and says where it is.
+pub fn build(profile: Profile) -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the testbed has no parent folder")?;
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root).args(["build", "--package", "tidings", "--bin", "tidings"]);
+    cargo.args(["--message-format", "json-render-diagnostics"]);
+    if profile == Profile::Release {
+        cargo.arg("--release");
+    }
+    let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("run cargo")?;
+    if !output.status.success() {
+        bail!("tidings does not compile");
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let executable = messages.lines().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some(PathBuf::from(message.get("executable")?.as_str()?))
+    });
+    executable.context("cargo did not say where tidings is")
+}
+
+// === impl Bridge ===
+
+impl Bridge {
+    /// Starts it on the cluster of `kubeconfig`, with more `arguments`, and waits until it is ready.
+    pub async fn start(program: &Path, kubeconfig: &Path, arguments: &[&str]) -> Result<Self> {
+        let folder = Folder::temporary("bridge")?;
+        let admin = Port::reserve()?;
+        let mut all = vec![
+            format!("KUBECONFIG={}", kubeconfig.display()),
+            program.display().to_string(),
+            "bridge".to_owned(),
+            format!("--admin-address=127.0.0.1:{}", admin.number()),
+        ];
+        all.extend(arguments.iter().map(ToString::to_string));
+        let program = Program {
+            path: "/usr/bin/env".into(),
+            arguments: all,
+            folder: folder.path().to_owned(),
+            log: folder.path().join("bridge.log"),
+        };
+        let process = Process::spawn(&program, Lifetime::Owner)?;
+        let mut bridge = Self { process, program, admin, folder };
+        bridge.until_ready().await?;
+        Ok(bridge)
+    }
+
+    /// Starts it again after it was stopped or killed.
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.process.kill()?;
+        self.process = Process::spawn(&self.program, Lifetime::Owner)?;
+        self.until_ready().await
+    }
+
+    /// SIGTERM; it delivers what is under way, and is gone when this returns.
+    pub async fn stop(&mut self) -> Result<()> {
+        if !self.process.stop(STOP).await? {
+            bail!("the bridge did not end within {STOP:?} of SIGTERM:\n{}", self.log_tail());
+        }
+        Ok(())
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// What Prometheus would read.
+    pub async fn metrics(&self) -> Result<String> {
+        http::get(self.admin.number(), "/metrics").await
+    }
+
+    /// Which process it is.
+    pub fn process(&self) -> ProcessId {
+        self.process.id()
+    }
+
+    /// Everything it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("bridge.log")).unwrap_or_default()
+    }
+
+    /// The last lines it logged, for errors.
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    async fn until_ready(&mut self) -> Result<()> {
+        let port = self.admin.number();
+        let process = &mut self.process;
+        let ready = eventually(START, "a ready bridge", || {
+            let running = process.is_running();
+            async move {
+                if !running {
+                    bail!("it ended");
+                }
+                http::get(port, "/readyz").await
+            }
+        });
+        let ready = ready.await;
+        ready.map(drop).with_context(|| format!("log of the bridge:\n{}", self.log_tail()))
+    }
+}

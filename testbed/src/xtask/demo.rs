@@ -1,0 +1,250 @@
+//! `demo`: the whole way, on real components, for people to see and for CI to check.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use kube::{Api, ResourceExt};
+use serde_json::Value;
+
+use super::root;
+use crate::api_server;
+use crate::binaries;
+use crate::consumer::{self, Fold, Received};
+use crate::control_plane::ControlPlane;
+use crate::kubectl;
+use crate::nats::Nats;
+use crate::shared;
+use crate::tidings::{Bridge, Profile, build};
+use crate::wait::eventually;
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Run through once, unattended, and fail when the consumer ends up with anything else than the API server
+    #[arg(long)]
+    once: bool,
+    /// Use the cluster of this file instead of starting one; what the demo makes there is left behind
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+/// The stream, and the first token of its subjects.
+const STREAM: &str = "todos";
+/// How long anything may take before the demo gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the demo runs on.
+struct Stage {
+    /// Kept so that it runs.
+    _control_plane: Option<ControlPlane>,
+    kubeconfig: PathBuf,
+    client: kube::Client,
+    nats: Nats,
+    namespace: String,
+}
+
+pub(super) async fn demo(Demo { once, kubeconfig }: Demo) -> Result<ExitCode> {
+    say("building what is missing (minutes the first time, nothing later)");
+    binaries::ensure_all()?;
+    let program = tokio::task::spawn_blocking(|| build(Profile::Dev)).await??;
+    let stage = Stage::set(kubeconfig).await?;
+
+    say("installing the Subscription CRD, the Todo CRD, a Subscription, and two Todos");
+    let crds = std::process::Command::new(&program).arg("crds").output().context("run tidings crds")?;
+    stage.apply(&String::from_utf8(crds.stdout)?)?;
+    stage.apply(&example("crd.yaml")?)?;
+    stage.established().await?;
+    consumer::create_stream(&stage.nats.client().await?, STREAM).await?;
+    stage.apply(&example("subscription.yaml")?.replace("nats://127.0.0.1:4222", &stage.nats.url()))?;
+    stage.write("bread", "Buy bread")?;
+    stage.write("milk", "Buy milk")?;
+
+    say("starting the bridge");
+    let mut bridge = Bridge::start(&program, &stage.kubeconfig, &[]).await?;
+    stage.until_well().await.with_context(|| bridge.log_tail())?;
+
+    say("CloudEvents as they arrive from NATS JetStream:");
+    let client = stage.nats.client().await?;
+    let printer = tokio::spawn(print(consumer::read(&client, STREAM).await?));
+    stage.change()?;
+    let outcome = stage.check(&client).await;
+    // What was said last may still be on its way to the terminal.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let status = kubectl::run(
+        &stage.kubeconfig,
+        &["get", "subscriptions.tidings.dev", "--namespace", &stage.namespace],
+        "",
+    );
+    println!("\n{}", status?.trim_end());
+    match &outcome {
+        Ok(count) => say(&format!("the consumer holds exactly the {count} Todos that the API server holds")),
+        Err(error) => say(&format!("MISMATCH: {error:#}")),
+    }
+    if !once && outcome.is_ok() {
+        stage.explain(&program);
+        tokio::signal::ctrl_c().await?;
+    }
+    printer.abort();
+    bridge.stop().await?;
+    Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+// === impl Stage ===
+
+impl Stage {
+    async fn set(kubeconfig: Option<PathBuf>) -> Result<Self> {
+        let control_plane = match kubeconfig {
+            Some(_) => None,
+            None => {
+                say("starting etcd, kube-apiserver and NATS");
+                Some(ControlPlane::start().await?)
+            }
+        };
+        let kubeconfig = match (&control_plane, kubeconfig) {
+            (_, Some(file)) => std::path::absolute(file)?,
+            (Some(control_plane), None) => control_plane.kubeconfig().to_owned(),
+            (None, None) => anyhow::bail!("there is no cluster"),
+        };
+        let client = api_server::client(&kubeconfig).await?;
+        let namespaces = Api::<Namespace>::all(client.clone());
+        namespaces.list(&ListParams::default().limit(1)).await.context("the cluster does not answer")?;
+        let namespace = shared::namespace(&client, "demo").await?;
+        Ok(Self { _control_plane: control_plane, kubeconfig, client, nats: Nats::start().await?, namespace })
+    }
+
+    fn apply(&self, yaml: &str) -> Result<()> {
+        kubectl::apply(&self.kubeconfig, &self.namespace, yaml).map(drop)
+    }
+
+    fn write(&self, name: &str, message: &str) -> Result<()> {
+        self.apply(&format!(
+            "apiVersion: k8sasbackend.com/v1\nkind: Todo\nmetadata: {{name: {name}}}\n\
+             spec: {{when: \"2026-12-24T18:00:00Z\", message: \"{message}\"}}\n"
+        ))
+    }
+
+    fn delete(&self, name: &str) -> Result<()> {
+        let arguments = ["delete", "todos.k8sasbackend.com", name, "--namespace", &self.namespace];
+        kubectl::run(&self.kubeconfig, &arguments, "").map(drop)
+    }
+
+    /// What an application would do.
+    fn change(&self) -> Result<()> {
+        self.write("milk", "Buy two bottles of milk")?;
+        self.write("call.the-bank", "Call the bank")?;
+        self.delete("bread")?;
+        self.write("bread", "Bake bread instead")?;
+        self.apply(&example("todos.yaml")?)?;
+        self.delete("milk")
+    }
+
+    fn todos(&self) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk("k8sasbackend.com", "v1", "Todo");
+        let resource = ApiResource::from_gvk_with_plural(&kind, "todos");
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+    }
+
+    async fn established(&self) -> Result<()> {
+        eventually(PATIENCE, "the Todo CRD", || async {
+            self.todos().list(&ListParams::default()).await.map(drop)
+        })
+        .await
+    }
+
+    /// Waits until the Subscription says that it delivers.
+    async fn until_well(&self) -> Result<()> {
+        let kind = GroupVersionKind::gvk("tidings.dev", "v1alpha1", "Subscription");
+        let resource = ApiResource::from_gvk_with_plural(&kind, "subscriptions");
+        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &self.namespace, &resource);
+        eventually(PATIENCE, "a Subscription that delivers", || async {
+            let subscription = api.get("todos").await?;
+            let conditions = &subscription.data["status"]["conditions"];
+            let delivering = conditions.as_array().into_iter().flatten().find(|c| c["type"] == "Delivering");
+            ensure!(delivering.is_some_and(|c| c["reason"] == "Synchronized"), "it says {conditions}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until what a consumer folds is what the API server holds, and answers how many Todos that are.
+    async fn check(&self, client: &async_nats::Client) -> Result<usize> {
+        eventually(PATIENCE, "the same on both sides", || async {
+            let mut fold = Fold::default();
+            consumer::read_all(client, STREAM).await?.iter().for_each(|event| fold.take(event));
+            let list = self.todos().list(&ListParams::default()).await?;
+            let held: std::collections::BTreeMap<String, Value> = list
+                .items
+                .into_iter()
+                .map(|mut object| {
+                    object.managed_fields_mut().clear();
+                    let key = format!("{}/{}", self.namespace, object.name_any());
+                    Ok((key, serde_json::to_value(object)?))
+                })
+                .collect::<Result<_>>()?;
+            // Lists leave out what every item would repeat.
+            let bare = |value: &Value| {
+                let mut value = value.clone();
+                if let Some(object) = value.as_object_mut() {
+                    object.remove("apiVersion");
+                    object.remove("kind");
+                }
+                value
+            };
+            let same = fold.objects.len() == held.len()
+                && fold.objects.iter().all(|(key, value)| held.get(key).map(bare) == Some(bare(value)));
+            ensure!(same, "the consumer holds {:#?}, the API server {held:#?}", fold.objects);
+            Ok(held.len())
+        })
+        .await
+    }
+
+    fn explain(&self, program: &Path) {
+        let (kubeconfig, namespace) = (self.kubeconfig.display(), &self.namespace);
+        println!(
+            "\nEverything keeps running until Ctrl-C. In another terminal:\n\n  \
+             export KUBECONFIG={kubeconfig}\n  \
+             kubectl -n {namespace} get todos,subscriptions     # cargo xtask env has kubectl's PATH\n  \
+             kubectl -n {namespace} edit todo bread             # and watch the event arrive here\n  \
+             {} watch todos.k8sasbackend.com -A -o json\n",
+            program.display()
+        );
+    }
+}
+
+/// Prints each event as it arrives.
+async fn print(events: impl futures::Stream<Item = Result<Received>>) {
+    let colour = std::io::stdout().is_terminal();
+    let mut events = std::pin::pin!(events);
+    while let Some(Ok(event)) = events.next().await {
+        let change = event.change();
+        let code = match change {
+            "added" => "32",
+            "updated" => "33",
+            "deleted" => "31",
+            _ => "2",
+        };
+        let change = format!("{:<8}", change);
+        let change = if colour { format!("\u{1b}[{code}m{change}\u{1b}[0m") } else { change };
+        let message = event.data["spec"]["message"].as_str().unwrap_or_default();
+        let mut stdout = std::io::stdout();
+        let written = writeln!(stdout, "  {change} {:<52} {message}", event.subject);
+        if written.and_then(|()| stdout.flush()).is_err() {
+            return;
+        }
+    }
+}
+
+fn example(name: &str) -> Result<String> {
+    let path = root()?.join("examples/todo").join(name);
+    std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+}
+
+fn say(words: &str) {
+    println!("==> {words}");
+}
