@@ -73,7 +73,8 @@ impl Binary {
         let path = self.path()?;
         if !path.exists() {
             let lock = cache::root()?.join("build.lock");
-            let _lock = cache::lock(&lock, "another run is building the testbed's programs: waiting for it")?;
+            let _lock =
+                cache::lock(&lock, Some("another run is building the testbed's programs: waiting for it"))?;
             if !path.exists() {
                 tools::require(&tools::BUILD)?;
                 build::build(&self.recipe(), &path)?;

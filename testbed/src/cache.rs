@@ -25,15 +25,17 @@ pub fn folder(name: &str) -> Result<PathBuf> {
     subfolder(&root()?.join(name))
 }
 
-/// Takes the exclusive lock on `path`, creating the file. When somebody else has it, says `waiting` on stderr and waits.
-/// The lock is held until the returned file is dropped or the process dies.
-pub fn lock(path: &Path, waiting: &str) -> Result<File> {
+/// Takes the exclusive lock on `path`, creating the file. When somebody else has it, waits, after saying `waiting` on
+/// stderr where that may take long. The lock is held until the returned file is dropped or the process dies.
+pub fn lock(path: &Path, waiting: Option<&str>) -> Result<File> {
     let describe = || format!("lock {}", path.display());
     let file = File::create(path).with_context(describe)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            eprintln!("{waiting}");
+            if let Some(waiting) = waiting {
+                eprintln!("{waiting}");
+            }
             file.lock().with_context(describe)?;
         }
         Err(TryLockError::Error(error)) => return Err(error).with_context(describe),

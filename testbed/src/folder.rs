@@ -70,7 +70,7 @@ impl Drop for Folder {
 /// Removes the folders of processes that are gone, and kills components that outlived them.
 pub fn sweep() -> Result<()> {
     let run = cache::folder("run")?;
-    let _creating = cache::lock(&run.join(".lock"), "another process is sweeping the cache: waiting for it")?;
+    let _creating = cache::lock(&run.join(".lock"), None)?;
     sweep_locked(&run)
 }
 
@@ -82,12 +82,12 @@ fn owned() -> Result<PathBuf> {
     }
     let run = cache::folder("run")?;
     // Nobody sweeps between the moment the folder exists and the moment its lock is held.
-    let _creating = cache::lock(&run.join(".lock"), "another process is sweeping the cache: waiting for it")?;
+    let _creating = cache::lock(&run.join(".lock"), None)?;
     sweep_locked(&run)?;
     let pid = process::id();
     let path = run.join(format!("{pid}-{}", start_ticks(pid).unwrap_or_default()));
     fs::create_dir_all(&path)?;
-    let lock = cache::lock(&path.join(OWNER), "the folder of this process is taken: waiting for it")?;
+    let lock = cache::lock(&path.join(OWNER), None)?;
     *slot = Some(Owned { path: path.clone(), _lock: lock });
     Ok(path)
 }

@@ -213,7 +213,7 @@ fn folder() -> Result<PathBuf> {
 fn lock() -> Result<fs::File> {
     cache::lock(
         &cache::root()?.join("up.lock"),
-        "another `cargo xtask up` or `down` is at work: waiting for it",
+        Some("another `cargo xtask up` or `down` is at work: waiting for it"),
     )
 }
 
