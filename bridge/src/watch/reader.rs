@@ -1,5 +1,5 @@
-//! Reads one stream, or one LIST, and never waits while it reads a stream of changes: the API server closes a
-//! watch that does not drain within about 100 ms.
+//! Reads one stream, or one LIST, and hardly ever waits while it reads a stream of changes: the API server closes a
+//! watch that does not drain within about 100 ms, so before that the reader closes it itself, in good order.
 //!
 //! Before: bridge/src/watch.rs
 //! Next: bridge/src/watch/line.rs
@@ -17,6 +17,10 @@ use super::line::LineSplitter;
 use super::request::{Endpoint, Trouble, chain};
 use super::ring::{News, RingSender};
 use super::scan::TypeMeta;
+
+/// How long a stream of changes may wait for room in the ring. The server's own patience is shared by all its
+/// watches, and socket buffers add to ours.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// What a reader is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +130,7 @@ impl Reader {
             *received |= !batch.inputs.is_empty();
             if !batch.inputs.is_empty() {
                 if live {
-                    self.try_send(batch)?;
+                    self.send_soon(batch).await?;
                 } else {
                     self.send(batch).await;
                 }
@@ -169,9 +173,10 @@ impl Reader {
         self.ring.send(self.run, News::Batch { inputs, complaints }, size).await;
     }
 
-    fn try_send(&self, batch: Batch) -> Result<(), Trouble> {
-        let Batch { inputs, complaints, size } = batch;
-        self.ring.try_send(self.run, News::Batch { inputs, complaints }, size).map_err(|_| Trouble::Full)
+    /// Waits for room, but not so long that the server would close the watch.
+    async fn send_soon(&self, batch: Batch) -> Result<(), Trouble> {
+        let sent = tokio::time::timeout(PATIENCE, self.send(batch)).await;
+        sent.map_err(|_| Trouble::Full)
     }
 }
 

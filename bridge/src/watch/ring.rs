@@ -35,10 +35,6 @@ pub(super) struct RingReceiver {
     receiver: mpsc::Receiver<(u64, News, Option<OwnedSemaphorePermit>)>,
 }
 
-/// There is no room.
-#[derive(Debug)]
-pub(super) struct Full;
-
 /// A ring for `capacity` bytes.
 pub(super) fn ring(capacity: usize) -> (RingSender, RingReceiver) {
     let (sender, receiver) = mpsc::channel(BATCHES);
@@ -52,13 +48,8 @@ pub(super) fn ring(capacity: usize) -> (RingSender, RingReceiver) {
 // === impl RingSender ===
 
 impl RingSender {
-    /// Hands over a batch that takes `size` bytes, if there is room now. `run` tells the stream it is from.
-    pub(super) fn try_send(&self, run: u64, news: News, size: usize) -> Result<(), Full> {
-        let permit = self.bytes.clone().try_acquire_many_owned(self.units(size)).map_err(|_| Full)?;
-        self.sender.try_send((run, news, Some(permit))).map_err(|_| Full)
-    }
-
-    /// Hands over a batch when there is room.
+    /// Hands over a batch that takes `size` bytes when there is room. `run` tells the stream it is from. Nothing
+    /// is handed over when this is given up.
     pub(super) async fn send(&self, run: u64, news: News, size: usize) {
         let permit = self.bytes.clone().acquire_many_owned(self.units(size)).await.ok();
         // A receiver that is gone wants no news.
@@ -89,22 +80,27 @@ mod tests {
         News::Batch { inputs: Vec::new(), complaints: Vec::new() }
     }
 
+    /// Whether there is room now.
+    async fn fits(sender: &RingSender, size: usize) -> bool {
+        futures::poll!(Box::pin(sender.send(1, batch(), size))).is_ready()
+    }
+
     #[tokio::test]
     async fn bytes_bound_the_ring_and_reading_frees_them() {
         let (sender, mut receiver) = ring(4 * UNIT);
-        sender.try_send(1, batch(), UNIT).unwrap();
-        sender.try_send(1, batch(), UNIT).unwrap();
-        assert!(sender.try_send(1, batch(), UNIT).is_err());
+        assert!(fits(&sender, UNIT).await);
+        assert!(fits(&sender, UNIT).await);
+        assert!(!fits(&sender, UNIT).await);
         receiver.recv().await.unwrap();
-        sender.try_send(1, batch(), UNIT).unwrap();
+        assert!(fits(&sender, UNIT).await);
     }
 
     #[tokio::test]
     async fn what_is_larger_than_the_ring_goes_through_alone() {
         let (sender, mut receiver) = ring(4 * UNIT);
-        sender.try_send(1, batch(), 100 * UNIT).unwrap();
-        assert!(sender.try_send(1, batch(), 1).is_err());
+        assert!(fits(&sender, 100 * UNIT).await);
+        assert!(!fits(&sender, 1).await);
         receiver.recv().await.unwrap();
-        sender.try_send(1, batch(), 1).unwrap();
+        assert!(fits(&sender, 1).await);
     }
 }

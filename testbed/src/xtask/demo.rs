@@ -99,12 +99,11 @@ pub(super) async fn demo(Demo { once, kubeconfig }: Demo) -> Result<ExitCode> {
 
 impl Stage {
     async fn set(kubeconfig: Option<PathBuf>) -> Result<Self> {
-        let control_plane = match kubeconfig {
-            Some(_) => None,
-            None => {
-                say("starting etcd, kube-apiserver and NATS");
-                Some(ControlPlane::start().await?)
-            }
+        let control_plane = if kubeconfig.is_some() {
+            None
+        } else {
+            say("starting etcd, kube-apiserver and NATS");
+            Some(ControlPlane::start().await?)
         };
         let kubeconfig = match (&control_plane, kubeconfig) {
             (_, Some(file)) => std::path::absolute(file)?,
@@ -229,7 +228,7 @@ async fn print(events: impl futures::Stream<Item = Result<Received>>) {
             "deleted" => "31",
             _ => "2",
         };
-        let change = format!("{:<8}", change);
+        let change = format!("{change:<8}");
         let change = if colour { format!("\u{1b}[{code}m{change}\u{1b}[0m") } else { change };
         let message = event.data["spec"]["message"].as_str().unwrap_or_default();
         let mut stdout = std::io::stdout();
