@@ -1,2 +1,44 @@
-//! Placeholder.
-fn main() {}
+//! The binary `tidings`: reads the command line, and calls what does the work.
+
+mod args;
+mod bridge;
+mod cluster;
+mod logs;
+mod output;
+mod shutdown;
+mod watch;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser};
+use tidings_config::process::load;
+
+use crate::args::{Cli, Command};
+
+fn main() -> ExitCode {
+    // More than one TLS implementation is compiled in, and rustls refuses to choose. An error says that one is
+    // installed, which is what is wanted.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&error, error.downcast_ref::<cluster::Error>().map(cluster::Error::advice));
+            // Settings are part of the usage, wherever they are given.
+            if error.is::<load::Error>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Bridge(args) => bridge::run(args),
+        Command::Watch(args) => watch::run(args),
+        Command::Crds => output::print(tidings_crds::print::yaml()?.as_bytes()),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tidings", &mut script);
+            output::print(&script)
+        }
+    }
+}

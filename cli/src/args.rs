@@ -1,0 +1,203 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+use tidings_config::process::reference::{ValueForm, settings};
+use tidings_config::sink::stdout::StdoutFormat;
+
+/// Kubernetes changes as CloudEvents, none lost
+///
+/// Tidings watches Kubernetes resources and turns each change into a CloudEvent, which it delivers to a broker, as
+/// Subscriptions say.
+#[derive(Debug, Parser)]
+#[command(name = "tidings", version, after_help = EXIT_CODES, after_long_help = LONG_HELP)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 it went well, 1 it failed, 2 the command line or the settings are wrong";
+
+const LONG_HELP: &str = "\
+Examples:
+  tidings watch todos.k8sasbackend.com      follow a resource on the terminal; installs nothing
+  tidings crds | kubectl apply --server-side -f -
+  tidings bridge                            serve the Subscriptions of the current cluster
+
+Exit codes:
+  0  it went well; a signal to stop is no failure
+  1  it failed: the reason is on standard error
+  2  the command line or the settings are wrong";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the Subscriptions of a cluster
+    ///
+    /// Runs until SIGINT or SIGTERM, then delivers what is under way; a second signal ends it at once. Logs go to
+    /// standard error.
+    #[command(after_long_help = BRIDGE_EXAMPLES)]
+    Bridge(BridgeArgs),
+    /// Show the changes of a resource as CloudEvents on the terminal
+    ///
+    /// Starts with what exists, then follows until SIGINT. Needs the rights to list and watch the resource, and installs
+    /// nothing in the cluster.
+    #[command(after_long_help = WATCH_EXAMPLES)]
+    Watch(WatchArgs),
+    /// Print the definitions of the tidings.dev resources as YAML
+    #[command(after_long_help = "Example:\n  tidings crds | kubectl apply --server-side -f -")]
+    Crds,
+    /// Print a completion script for a shell
+    #[command(
+        after_long_help = "Example:\n  tidings completions bash > ~/.local/share/bash-completion/completions/tidings"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+const BRIDGE_EXAMPLES: &str = "\
+Examples:
+  tidings bridge
+  tidings bridge --context staging --admin-address 127.0.0.1:8080
+  TIDINGS_CLUSTER_NAME=staging tidings bridge --config tidings.yaml
+
+A setting is taken from its flag, else from its variable, else from the file.";
+
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  tidings watch todos                       in the namespace of the current context
+  tidings watch deployments.apps -A         in all namespaces
+  tidings watch pods -n kube-system -o json | jq .type";
+
+#[derive(Debug, Args)]
+pub(crate) struct BridgeArgs {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// File with settings, as TOML (.toml) or YAML (.yaml, .yml)
+    #[arg(long, value_name = "FILE", env = "TIDINGS_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) settings: SettingFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// The resource, as kubectl takes it: todos, Todo, todos.k8sasbackend.com, todos.v1.k8sasbackend.com, or a short name
+    pub(crate) resource: String,
+    /// Only in this namespace, instead of the current context's
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// In all namespaces
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// What a line shows
+    #[arg(short, long, value_enum, default_value_t = Output::Summary)]
+    pub(crate) output: Output,
+    /// What is logged to standard error: error, warn, info, debug, trace, or levels per module
+    #[arg(long, value_name = "LEVEL", default_value = "warn")]
+    pub(crate) log_level: String,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+}
+
+/// Which cluster.
+#[derive(Debug, Args)]
+pub(crate) struct ClusterArgs {
+    /// Kubeconfig file, instead of the variable KUBECONFIG, ~/.kube/config, or the service account of the pod
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig, instead of its current one
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+}
+
+/// What a line shows.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Output {
+    /// Time, change, resource, object, reason and id
+    Summary,
+    /// The CloudEvent as JSON
+    Json,
+    /// Only its data: the object as JSON
+    Object,
+}
+
+/// A flag for each setting of the process, made from their reference. Pairs of a setting's path and what was given.
+#[derive(Debug)]
+pub(crate) struct SettingFlags(pub(crate) Vec<(String, String)>);
+
+// === impl Output ===
+
+impl From<Output> for StdoutFormat {
+    fn from(output: Output) -> Self {
+        match output {
+            Output::Summary => Self::Summary,
+            Output::Json => Self::Json,
+            Output::Object => Self::Object,
+        }
+    }
+}
+
+// === impl SettingFlags ===
+
+impl Args for SettingFlags {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        settings().iter().fold(command.next_help_heading("Settings"), |command, setting| {
+            let default =
+                setting.default.as_ref().map(|text| format!(" [default: {text}]")).unwrap_or_default();
+            let help = format!("{} [env: {}]{default}", setting.description, setting.environment);
+            let arg = Arg::new(setting.path.as_str()).long(setting.flag.as_str()).help(help);
+            command.arg(match &setting.value {
+                ValueForm::Free(name) => arg.value_name(name),
+                ValueForm::Words(words) => arg
+                    .value_name("WORD")
+                    .value_parser(PossibleValuesParser::new(words.iter().map(String::as_str))),
+            })
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for SettingFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = settings().iter().filter_map(|setting| {
+            let value = matches.get_one::<String>(&setting.path)?;
+            Some((setting.path.clone(), value.clone()))
+        });
+        Ok(Self(given.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_is_the_setting_of_its_path() {
+        let cli =
+            Cli::parse_from(["tidings", "bridge", "--retry-backoff-first", "2s", "--log-format", "json"]);
+        let Command::Bridge(args) = cli.command else { panic!("{cli:?}") };
+        let expected = [("log_format", "json"), ("retry_backoff.first", "2s")];
+        assert_eq!(args.settings.0, expected.map(|(path, value)| (path.to_owned(), value.to_owned())));
+    }
+}

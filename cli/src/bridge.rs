@@ -1,0 +1,31 @@
+//! `tidings bridge`.
+
+use anyhow::{Context, Result};
+use tidings_config::process::load;
+
+use crate::args::BridgeArgs;
+use crate::cluster::{Cluster, Error};
+use crate::{logs, output, shutdown};
+
+pub(crate) fn run(args: BridgeArgs) -> Result<()> {
+    let BridgeArgs { cluster, config, settings } = args;
+    let settings = load::load(config.as_deref(), std::env::vars_os(), settings.0)?;
+    logs::start(&settings.log_level, settings.log_format)?;
+    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    runtime.block_on(async {
+        let shutdown = shutdown::on_signal()?;
+        let cluster = Cluster::connect(&cluster).await?;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), cluster = %cluster, "starting the bridge");
+        match cluster.check().await {
+            // Waiting does not mend credentials; for everything else the bridge waits and says so.
+            Err(error @ Error::Unauthorized { .. }) => return Err(error.into()),
+            Err(error) => {
+                let (reason, advice) = (output::chain(&error), error.advice());
+                tracing::warn!(error = reason, advice, "unable to use the cluster, will retry");
+            }
+            Ok(()) => {}
+        }
+        tidings_bridge::run(cluster.client, settings, shutdown).await?;
+        Ok(())
+    })
+}
