@@ -1,6 +1,6 @@
 //! `tidings bridge`.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tidings_config::process::load;
 
 use crate::args::BridgeArgs;
@@ -11,8 +11,7 @@ pub(crate) fn run(args: BridgeArgs) -> Result<()> {
     let BridgeArgs { cluster, config, settings } = args;
     let settings = load::load(config.as_deref(), std::env::vars_os(), settings.0)?;
     logs::start(&settings.log_level, settings.log_format)?;
-    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
-    runtime.block_on(async {
+    shutdown::run(async {
         let shutdown = shutdown::on_signal()?;
         let cluster = Cluster::connect(&cluster).await?;
         tracing::info!(version = env!("CARGO_PKG_VERSION"), cluster = %cluster, "starting the bridge");

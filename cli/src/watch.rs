@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tidings_bridge::follow::{FollowOptions, follow};
 use tidings_config::process::LogFormat;
 use tidings_config::sink::stdout::ValidStdout;
@@ -16,8 +16,7 @@ use crate::{logs, shutdown};
 pub(crate) fn run(args: WatchArgs) -> Result<()> {
     let WatchArgs { resource, namespace, all_namespaces, output, log_level, cluster } = args;
     logs::start(&log_level, LogFormat::Pretty)?;
-    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
-    runtime.block_on(async {
+    shutdown::run(async {
         let shutdown = shutdown::on_signal()?;
         let cluster = Cluster::connect(&cluster).await?;
         cluster.check().await?;
