@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod demo;
 mod install;
 mod table;
@@ -35,6 +36,8 @@ enum Task {
     Status,
     /// Print what a shell needs to use it: eval "$(cargo xtask env)"
     Env,
+    /// Measure, beside something to compare with
+    Bench(bench::Bench),
     /// Show the whole way: Todos change in Kubernetes, CloudEvents arrive from NATS
     Demo(demo::Demo),
     /// Run tests; all tiers, or those named
@@ -60,6 +63,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Down => runtime.block_on(up::down()),
         Task::Status => up::status(),
         Task::Env => up::env(),
+        Task::Bench(arguments) => runtime.block_on(bench::bench(arguments)),
         Task::Demo(arguments) => runtime.block_on(demo::demo(arguments)),
         // Blocks; needs no runtime.
         Task::Test(arguments) => test::test(arguments),

@@ -1,8 +1,10 @@
 //! `demo`: the whole way, on real components, for people to see and for CI to check.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -71,11 +73,10 @@ pub(super) async fn demo(Demo { once, kubeconfig }: Demo) -> Result<ExitCode> {
 
     say("CloudEvents as they arrive from NATS JetStream:");
     let client = stage.nats.client().await?;
-    let printer = tokio::spawn(print(consumer::read(&client, STREAM).await?));
+    let fold = Arc::new(Mutex::new(Fold::default()));
+    let printer = tokio::spawn(print(consumer::read(&client, STREAM).await?, fold.clone()));
     stage.change()?;
-    let outcome = stage.check(&client).await;
-    // What was said last may still be on its way to the terminal.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let outcome = stage.check(&fold).await;
     let status = kubectl::run(
         &stage.kubeconfig,
         &["get", "subscriptions.tidings.dev", "--namespace", &stage.namespace],
@@ -171,33 +172,19 @@ impl Stage {
         .await
     }
 
-    /// Waits until what a consumer folds is what the API server holds, and answers how many Todos that are.
-    async fn check(&self, client: &async_nats::Client) -> Result<usize> {
+    /// Waits until what the consumer folded is what the API server holds, and answers how many Todos that are.
+    async fn check(&self, fold: &Mutex<Fold>) -> Result<usize> {
         eventually(PATIENCE, "the same on both sides", || async {
-            let mut fold = Fold::default();
-            consumer::read_all(client, STREAM).await?.iter().for_each(|event| fold.take(event));
             let list = self.todos().list(&ListParams::default()).await?;
-            let held: std::collections::BTreeMap<String, Value> = list
-                .items
-                .into_iter()
-                .map(|mut object| {
-                    object.managed_fields_mut().clear();
-                    let key = format!("{}/{}", self.namespace, object.name_any());
-                    Ok((key, serde_json::to_value(object)?))
-                })
-                .collect::<Result<_>>()?;
-            // Lists leave out what every item would repeat.
-            let bare = |value: &Value| {
-                let mut value = value.clone();
-                if let Some(object) = value.as_object_mut() {
-                    object.remove("apiVersion");
-                    object.remove("kind");
-                }
-                value
-            };
-            let same = fold.objects.len() == held.len()
-                && fold.objects.iter().all(|(key, value)| held.get(key).map(bare) == Some(bare(value)));
-            ensure!(same, "the consumer holds {:#?}, the API server {held:#?}", fold.objects);
+            let held = list.items.into_iter().map(|mut object| {
+                object.metadata.managed_fields = None;
+                let key = format!("{}/{}", self.namespace, object.name_any());
+                Ok((key, bare(serde_json::to_value(object)?)))
+            });
+            let held = held.collect::<Result<BTreeMap<String, Value>>>()?;
+            let folded = fold.lock().map_err(|_| anyhow::anyhow!("the printer panicked"))?.objects.clone();
+            let folded: BTreeMap<_, _> = folded.into_iter().map(|(key, value)| (key, bare(value))).collect();
+            ensure!(folded == held, "the consumer holds {folded:#?}, the API server {held:#?}");
             Ok(held.len())
         })
         .await
@@ -216,8 +203,17 @@ impl Stage {
     }
 }
 
-/// Prints each event as it arrives.
-async fn print(events: impl futures::Stream<Item = Result<Received>>) {
+/// Without what every item of a list would repeat, and lists leave out.
+fn bare(mut value: Value) -> Value {
+    if let Some(object) = value.as_object_mut() {
+        object.remove("apiVersion");
+        object.remove("kind");
+    }
+    value
+}
+
+/// Prints each event as it arrives, and folds it.
+async fn print(events: impl futures::Stream<Item = Result<Received>>, fold: Arc<Mutex<Fold>>) {
     let colour = std::io::stdout().is_terminal();
     let mut events = std::pin::pin!(events);
     while let Some(Ok(event)) = events.next().await {
@@ -232,8 +228,9 @@ async fn print(events: impl futures::Stream<Item = Result<Received>>) {
         let change = if colour { format!("\u{1b}[{code}m{change}\u{1b}[0m") } else { change };
         let message = event.data["spec"]["message"].as_str().unwrap_or_default();
         let mut stdout = std::io::stdout();
+        let taken = fold.lock().map(|mut fold| fold.take(&event));
         let written = writeln!(stdout, "  {change} {:<52} {message}", event.subject);
-        if written.and_then(|()| stdout.flush()).is_err() {
+        if taken.is_err() || written.and_then(|()| stdout.flush()).is_err() {
             return;
         }
     }

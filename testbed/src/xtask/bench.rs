@@ -1,0 +1,55 @@
+//! `bench`: scenarios that measure, and print a ratio to something run beside them.
+//!
+//! Everything measured is compiled for release: the command builds a release copy of itself and hands over.
+
+mod naive;
+mod pipeline;
+mod replay;
+mod report;
+mod usage;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+
+use super::cargo;
+
+#[derive(Debug, Args)]
+pub(super) struct Bench {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Debug, Subcommand)]
+enum Scenario {
+    /// A replay API server → the bridge → JetStream, beside a naive bridge
+    Pipeline(pipeline::Pipeline),
+    /// The naive bridge, as a process of its own
+    #[command(hide = true)]
+    Naive(naive::Naive),
+}
+
+pub(super) async fn bench(Bench { scenario }: Bench) -> Result<ExitCode> {
+    match scenario {
+        Scenario::Naive(naive) => naive::run(naive).await,
+        Scenario::Pipeline(_) if cfg!(debug_assertions) => hand_over(),
+        Scenario::Pipeline(pipeline) => pipeline::run(pipeline).await,
+    }
+}
+
+/// Runs the same command in a release build of ourselves.
+fn hand_over() -> Result<ExitCode> {
+    eprintln!("building for release (minutes the first time)");
+    let mut command = cargo()?;
+    command.args(["run", "--release", "--quiet", "--package", "tidings-testbed", "--bin", "xtask", "--"]);
+    command.args(std::env::args_os().skip(1));
+    let status = command.status().context("run cargo")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The binary that runs now.
+fn own_binary() -> Result<PathBuf> {
+    std::env::current_exe().context("find the running binary")
+}

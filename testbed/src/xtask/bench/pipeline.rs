@@ -1,0 +1,216 @@
+//! The whole way at full speed and at a steady rate, beside the naive bridge in the same run.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use async_nats::jetstream;
+use clap::Args;
+use serde_json::json;
+
+use super::own_binary;
+use super::replay::{Load, Replay};
+use super::report::{Goal, Row, publish};
+use super::usage::Usage;
+use crate::consumer;
+use crate::folder::Folder;
+use crate::nats::Nats;
+use crate::process::{Lifetime, Process, Program};
+use crate::tidings::{Bridge, Profile, build};
+
+const SCENARIO: &str = "pipeline";
+/// No run may take longer.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+#[derive(Debug, Args)]
+pub(super) struct Pipeline {
+    /// Events at full speed
+    #[arg(long, default_value_t = 300_000)]
+    events: u64,
+    /// Different objects
+    #[arg(long, default_value_t = 10_000)]
+    objects: u64,
+    /// Length of an object in bytes
+    #[arg(long, default_value_t = 1024)]
+    size: usize,
+    /// Events per second of the steady run
+    #[arg(long, default_value_t = 1000)]
+    rate: u64,
+    /// Write the figures there too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What one run measured.
+struct Measured {
+    /// From the first event written to the last one stored.
+    elapsed: Duration,
+    cpu: Duration,
+    peak: u64,
+    events: u64,
+    /// From written to stored, of each event, sorted.
+    latencies: Vec<Duration>,
+}
+
+/// Who is measured.
+#[derive(Clone, Copy)]
+enum Variant {
+    Tidings,
+    Naive,
+}
+
+pub(super) async fn run(arguments: Pipeline) -> Result<ExitCode> {
+    let Pipeline { events, objects, size, rate, json } = arguments;
+    let load = |events, rate| Load { events, objects: objects.min(events), size, rate };
+    let program = build(Profile::Release)?;
+
+    eprintln!("naive bridge, {} events at full speed", events / 20);
+    let naive = measure(Variant::Naive, &program, load(events / 20, None)).await?;
+    eprintln!("tidings, {events} events at full speed");
+    let full = measure(Variant::Tidings, &program, load(events, None)).await?;
+    eprintln!("tidings, {rate} events a second for 10 s");
+    let steady = measure(Variant::Tidings, &program, load(rate * 10, Some(rate))).await?;
+
+    let mut rows = Vec::new();
+    let ratio = full.per_second() / naive.per_second();
+    for (variant, measured, goal) in [("naive", &naive, None), ("tidings", &full, Some(Goal::AtMost(25.0)))] {
+        rows.push(Row::new(SCENARIO, variant, "throughput", measured.per_second(), "events/s", None));
+        rows.push(Row::new(SCENARIO, variant, "CPU per event", measured.micros_per_event(), "µs", goal));
+        rows.push(Row::new(SCENARIO, variant, "peak memory", mebibytes(measured.peak), "MiB", None));
+    }
+    rows.push(Row::new(SCENARIO, "tidings", "throughput to naive", ratio, "x", Some(Goal::AtLeast(10.0))));
+    let steadily = "tidings, steady";
+    let millis = |share: f64| steady.latency(share).as_secs_f64() * 1000.0;
+    rows.push(Row::new(
+        SCENARIO,
+        steadily,
+        "written to stored, p50",
+        millis(0.50),
+        "ms",
+        Some(Goal::AtMost(5.0)),
+    ));
+    rows.push(Row::new(
+        SCENARIO,
+        steadily,
+        "written to stored, p99",
+        millis(0.99),
+        "ms",
+        Some(Goal::AtMost(20.0)),
+    ));
+    rows.push(Row::new(SCENARIO, steadily, "CPU per event", steady.micros_per_event(), "µs", None));
+    rows.push(Row::new(SCENARIO, steadily, "peak memory", mebibytes(steady.peak), "MiB", None));
+    println!();
+    publish(&rows, json.as_deref())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn measure(variant: Variant, program: &std::path::Path, load: Load) -> Result<Measured> {
+    let events = load.events;
+    let nats = Nats::start().await?;
+    let client = nats.client().await?;
+    let name = match variant {
+        Variant::Tidings => "bench",
+        Variant::Naive => "naive",
+    };
+    consumer::create_stream(&client, name).await?;
+    let sink = json!({"nats": {"servers": [nats.url()], "subject": format!("{name}.{{namespace}}.{{name}}.{{change}}")}});
+    let replay = Replay::start(load, sink).await?;
+    let (bridge, naive);
+    let pid = match variant {
+        Variant::Tidings => {
+            bridge = Bridge::start(program, replay.kubeconfig(), &["--log-level=warn"]).await?;
+            bridge.process().pid
+        }
+        Variant::Naive => {
+            naive = start_naive(&replay, &nats, events)?;
+            naive.0.id().pid
+        }
+    };
+    let finished = until_stored(&client, name, events).await?;
+    let usage = Usage::of(pid)?;
+    let received = consumer::read_all(&client, name).await?;
+    anyhow::ensure!(received.len() as u64 >= events, "only {} of {events} events arrived", received.len());
+    let mut latencies: Vec<_> = received
+        .iter()
+        .filter_map(|event| {
+            let version = event.attribute("sequence").get(13..33)?.parse().ok()?;
+            let (written, stored) = (replay.written(version)?, u64::try_from(event.stored).ok()?);
+            Some(Duration::from_nanos(stored.saturating_sub(written)))
+        })
+        .collect();
+    latencies.sort();
+    let first = replay.written(1001).context("nothing was written")?;
+    let elapsed = Duration::from_nanos(finished.saturating_sub(first));
+    Ok(Measured { elapsed, cpu: usage.cpu, peak: usage.peak, events, latencies })
+}
+
+/// The naive bridge, as a process, with its folder.
+fn start_naive(replay: &Replay, nats: &Nats, events: u64) -> Result<(Process, Folder)> {
+    let folder = Folder::temporary("naive")?;
+    let arguments = ["bench", "naive", "--kubeconfig"].map(str::to_owned).into_iter();
+    let arguments = arguments.chain([
+        replay.kubeconfig().display().to_string(),
+        format!("--nats={}", nats.url()),
+        format!("--events={events}"),
+    ]);
+    let program = Program {
+        path: own_binary()?,
+        arguments: arguments.collect(),
+        folder: folder.path().to_owned(),
+        log: folder.path().join("naive.log"),
+    };
+    Ok((Process::spawn(&program, Lifetime::Owner)?, folder))
+}
+
+/// Waits until the stream holds `events`, and answers when it stored the last one, in nanoseconds since 1970.
+async fn until_stored(client: &async_nats::Client, name: &str, events: u64) -> Result<u64> {
+    let mut stream = jetstream::new(client.clone()).get_stream(name).await?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut said = Instant::now();
+    loop {
+        let state = stream.info().await?.state.clone();
+        if state.messages >= events {
+            return Ok(u64::try_from(state.last_timestamp.unix_timestamp_nanos())?);
+        }
+        anyhow::ensure!(
+            Instant::now() < deadline,
+            "only {} of {events} events within {PATIENCE:?}",
+            state.messages
+        );
+        if said.elapsed() > Duration::from_secs(2) {
+            eprintln!("  {} of {events}", state.messages);
+            said = Instant::now();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "figures for people")]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+impl Measured {
+    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
+    fn per_second(&self) -> f64 {
+        self.events as f64 / self.elapsed.as_secs_f64()
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
+    fn micros_per_event(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.events as f64
+    }
+
+    /// The latency that this share of events does not exceed.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an index from a share in 0..1"
+    )]
+    fn latency(&self, share: f64) -> Duration {
+        let index = (self.latencies.len() as f64 * share) as usize;
+        self.latencies.get(index).copied().unwrap_or_default()
+    }
+}

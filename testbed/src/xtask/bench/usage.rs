@@ -1,0 +1,31 @@
+//! What a process has used, by the kernel's own count.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// What a process has used so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Usage {
+    /// CPU time, of all its threads, in the kernel and outside.
+    pub(super) cpu: Duration,
+    /// The most memory it ever had resident, in bytes.
+    pub(super) peak: u64,
+}
+
+impl Usage {
+    /// Of the process `pid`.
+    pub(super) fn of(pid: u32) -> Result<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the process is gone")?;
+        // The second field is the name in parentheses, which may have spaces.
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
+        let ticks = ticks(11).zip(ticks(12)).map(|(user, system)| user + system);
+        // USER_HZ is 100 on every Linux that Rust runs on.
+        let cpu = Duration::from_millis(ticks.context("no CPU time in stat")? * 10);
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+        Ok(Self { cpu, peak: peak.context("no peak in status")? * 1024 })
+    }
+}
