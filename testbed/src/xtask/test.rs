@@ -37,9 +37,9 @@ enum Tier {
     Model,
     /// Sinks against real brokers
     Broker,
-    /// The bridge against a real kube-apiserver
+    /// The resources, the bridge and the command line against a real kube-apiserver
     Api,
-    /// Everything together
+    /// Everything together, and the demo
     E2e,
 }
 
@@ -57,10 +57,12 @@ enum Step {
     Check(&'static str, Vec<&'static str>),
     /// `cargo test` with these arguments.
     Tests(Vec<&'static str>),
-    /// `cargo test` of integration tests: all of a package's, or those named.
+    /// `cargo test` of integration tests: all of the crate in a folder, or those named.
     Integration(&'static str, &'static [&'static str]),
     /// cargo-deny.
     Deny,
+    /// `cargo xtask demo --once`.
+    Demo,
 }
 
 /// What a step needs to know of the call.
@@ -116,7 +118,7 @@ impl Tier {
     }
 
     fn steps(self) -> Vec<Step> {
-        use Step::{Check, Deny, Integration, Tests};
+        use Step::{Check, Demo, Deny, Integration, Tests};
         match self {
             Self::Lint => vec![
                 Check("format (fix with `cargo fmt --all`)", vec!["fmt", "--all", "--check"]),
@@ -128,14 +130,17 @@ impl Tier {
                 Tests(vec!["--workspace", "--lib", "--bins"]),
                 Tests(vec!["--workspace", "--doc"]),
                 Integration("config", &[]),
-                Integration("crds", &[]),
-                Integration("cli", &[]),
                 Integration("testbed", &["architecture"]),
             ],
             Self::Model => vec![Integration("core", &[])],
             Self::Broker => vec![Integration("testbed", &["nats", "cleanup"]), Integration("sinks", &[])],
-            Self::Api => vec![Integration("testbed", &["kubernetes"]), Integration("bridge", &[])],
-            Self::E2e => vec![Integration("e2e", &[])],
+            Self::Api => vec![
+                Integration("testbed", &["kubernetes"]),
+                Integration("crds", &[]),
+                Integration("bridge", &[]),
+                Integration("cli", &[]),
+            ],
+            Self::E2e => vec![Integration("e2e", &[]), Demo],
         }
     }
 
@@ -181,14 +186,21 @@ impl Step {
                 if names.is_empty() && !has_tests(folder)? {
                     return Ok(());
                 }
-                let package = format!("tidings-{folder}");
-                let mut arguments = vec!["--package", &package];
+                let manifest = format!("{folder}/Cargo.toml");
+                let mut arguments = vec!["--manifest-path", &manifest];
                 for name in if names.is_empty() { &["*"] } else { names } {
                     arguments.extend(["--test", name]);
                 }
                 run::tests(&arguments, context.color, report)?;
             }
             Self::Deny => deny::check(context.install, report)?,
+            Self::Demo => {
+                if run::demo()? {
+                    report.counts.passed += 1;
+                } else {
+                    report.fail("`cargo xtask demo --once` failed".to_owned());
+                }
+            }
         }
         Ok(())
     }

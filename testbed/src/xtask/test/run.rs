@@ -1,13 +1,14 @@
 //! Running cargo and counting what it says.
 
+use std::env;
 use std::io::{self, BufRead, BufReader, Write};
 use std::ops::Add;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
 use super::Report;
-use crate::xtask::cargo;
+use crate::xtask::{cargo, root};
 
 /// How many tests did what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,14 @@ pub(super) fn check(arguments: &[&str]) -> Result<bool> {
     // For `cargo doc` only; changing RUSTFLAGS would compile every dependency again.
     command.args(arguments).env("RUSTDOCFLAGS", "-D warnings").stdin(Stdio::null());
     Ok(command.status().context("run cargo")?.success())
+}
+
+/// Runs the demo unattended; whether everything arrived.
+pub(super) fn demo() -> Result<bool> {
+    announce(&["xtask", "demo", "--once"]);
+    let mut command = Command::new(env::current_exe().context("find this program")?);
+    command.current_dir(root()?).args(["demo", "--once"]).stdin(Stdio::null());
+    Ok(command.status().context("run the demo")?.success())
 }
 
 /// Runs `cargo test` and adds what it counted to `report`, passing its output on.
