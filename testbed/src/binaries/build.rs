@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::Recipe;
+use super::{Recipe, tools};
 
 /// Builds `recipe` to `target`. The file appears only when it is complete.
 pub(super) fn build(recipe: &Recipe, target: &Path) -> Result<()> {
@@ -24,7 +24,7 @@ pub(super) fn build(recipe: &Recipe, target: &Path) -> Result<()> {
     let folder = target.parent().context("a program without a folder")?;
     fs::create_dir_all(folder).with_context(|| format!("create folder {}", folder.display()))?;
 
-    let mut command = Command::new("go");
+    let mut command = Command::new(tools::go());
     command
         .current_dir(module.path()?)
         .args(["build", "-buildvcs=false", "-trimpath", "-ldflags", &link_flags(package, version), "-o"])

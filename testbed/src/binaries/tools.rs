@@ -1,12 +1,13 @@
 //! Programs this project expects on the machine: found, old enough to be refused, or missing, all told at once.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
 use super::KUBERNETES;
+use crate::cache;
 
 /// A program somebody has to install.
 #[derive(Clone, Copy, Debug)]
@@ -15,20 +16,22 @@ pub struct Tool {
     pub name: &'static str,
     /// What it is for here.
     pub purpose: &'static str,
-    /// The Debian package that brings a version good enough, where there is one.
-    pub debian: Option<&'static str>,
+    /// The Debian packages that bring it.
+    pub debian: &'static str,
     version: &'static [&'static str],
     minimum: fn() -> Option<Version>,
     install: &'static str,
 }
 
 /// Numbers of a version, compared in order.
-type Version = [u32; 3];
+pub type Version = [u32; 3];
 
-const GO: Tool = Tool {
+/// Builds the components.
+pub const GO: Tool = Tool {
     name: "go",
     purpose: "builds etcd, kube-apiserver, kubectl and nats-server",
-    debian: None,
+    // Often too old, but able to fetch a newer one.
+    debian: "golang-go",
     version: &["version"],
     // What go.mod asks for is what Go itself would insist on, in more words.
     minimum: || KUBERNETES.file.lines().find_map(|line| line.strip_prefix("go ").and_then(parse)),
@@ -38,7 +41,7 @@ const GO: Tool = Tool {
 const SETPRIV: Tool = Tool {
     name: "setpriv",
     purpose: "makes components die with the test that started them (Linux only)",
-    debian: Some("util-linux"),
+    debian: "util-linux",
     version: &["--version"],
     minimum: || Some([2, 33, 0]),
     install: "package util-linux",
@@ -47,7 +50,7 @@ const SETPRIV: Tool = Tool {
 const SETSID: Tool = Tool {
     name: "setsid",
     purpose: "lets `cargo xtask up` leave components running",
-    debian: Some("util-linux"),
+    debian: "util-linux",
     version: &["--version"],
     minimum: || None,
     install: "package util-linux",
@@ -56,7 +59,7 @@ const SETSID: Tool = Tool {
 const CC: Tool = Tool {
     name: "cc",
     purpose: "compiles the C parts of Rust dependencies (TLS)",
-    debian: Some("gcc libc6-dev"),
+    debian: "gcc libc6-dev",
     version: &["--version"],
     minimum: || None,
     install: "package gcc and libc6-dev (Debian), gcc (Fedora), build-base (Alpine)",
@@ -73,7 +76,19 @@ pub const ALL: [Tool; 4] = [GO, CC, SETPRIV, SETSID];
 pub struct Missing {
     /// Which one.
     pub tool: Tool,
-    found: Option<Version>,
+    /// The version that is too old; `None` when there is no such program.
+    pub found: Option<Version>,
+}
+
+/// The Go to use: one that was [put into the cache](go_folder), else the one of the PATH.
+pub fn go() -> PathBuf {
+    let cached = go_folder().map(|folder| folder.join("bin/go"));
+    cached.ok().filter(|go| go.exists()).unwrap_or_else(|| PathBuf::from("go"))
+}
+
+/// Where a Go of our own is, if the machine's was missing or too old and installing was allowed.
+pub fn go_folder() -> Result<PathBuf> {
+    Ok(cache::folder("tools")?.join("go"))
 }
 
 /// Those of `tools` that are missing or too old.
@@ -105,7 +120,8 @@ pub fn require(tools: &[Tool]) -> Result<()> {
 
 impl Tool {
     fn check(&self) -> Result<(), Missing> {
-        let output = Command::new(self.name)
+        let program = if self.name == GO.name { go() } else { self.name.into() };
+        let output = Command::new(program)
             .args(self.version)
             // Where the Go module is, `go version` names the toolchain that will build it.
             .current_dir(KUBERNETES.path().unwrap_or_else(|_| Path::new(".").to_owned()))

@@ -1,32 +1,79 @@
 //! Installing what is missing, where that is wanted (`--install`, or `CI=true`) and possible.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::env;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use super::cargo;
-use crate::binaries::tools;
+use crate::binaries::tools::{self, Missing};
 use crate::cache;
 
+/// Which Go is fetched where there is only an old one.
+const GO: &str = "1.26.8";
 /// Which cargo-deny the checks were written for.
 const CARGO_DENY: &str = "0.20.2";
 
-/// Makes sure that everything in [`tools::ALL`] is there, installing Debian packages when `install` says so and we may.
-pub(super) fn prerequisites(install: bool) -> Result<()> {
-    let packages: Vec<_> = tools::missing(&tools::ALL)
-        .iter()
-        .filter_map(|missing| missing.tool.debian)
-        .flat_map(str::split_whitespace)
-        .collect();
-    if install && !packages.is_empty() && is_root()? && Path::new("/etc/debian_version").exists() {
+/// Installs what is missing of [`tools::ALL`], as far as we may. What is still missing is told by those who need it.
+pub(super) fn prerequisites() -> Result<()> {
+    let missing = tools::missing(&tools::ALL);
+    let absent = missing.iter().filter(|missing| missing.found.is_none());
+    let mut packages: Vec<_> = absent.flat_map(|missing| missing.tool.debian.split_whitespace()).collect();
+    packages.dedup();
+    if !packages.is_empty() && is_root()? && Path::new("/etc/debian_version").exists() {
         println!("installing Debian packages: {}", packages.join(" "));
         apt_get(&["update"])?;
         apt_get(&[&["install", "--yes", "--no-install-recommends"], packages.as_slice()].concat())?;
     }
-    tools::require(&tools::ALL)
+    match tools::missing(&[tools::GO]).as_slice() {
+        [Missing { found: Some(_), .. }] => fetch_go(),
+        _ => Ok(()),
+    }
+}
+
+/// Puts a Go of our own into the cache. Any Go, however old, can download a newer one as a module, and checks it.
+fn fetch_go() -> Result<()> {
+    println!("the Go here is too old: fetching {GO} into the cache (once)");
+    let folder = tools::go_folder()?;
+    let architecture = match env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let module = format!("golang.org/toolchain@v0.0.1-go{GO}.linux-{architecture}");
+    let output = Command::new("go")
+        .args(["mod", "download", "-json", &module])
+        // Not inside a module, least of all one that wants a newer Go.
+        .current_dir("/")
+        .env("GOTOOLCHAIN", "local")
+        .stdin(Stdio::null())
+        .output()
+        .context("run go mod download")?;
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let Some(downloaded) = answer["Dir"].as_str() else {
+        bail!(
+            "unable to fetch {module}: {}{}",
+            answer["Error"],
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
+    };
+
+    let unfinished = folder.with_extension("unfinished");
+    let copy = Command::new("cp").args(["-RT", "--no-preserve=mode", downloaded]).arg(&unfinished).status();
+    if !copy.context("run cp")?.success() {
+        bail!("failed to copy {downloaded} to {}", unfinished.display());
+    }
+    // Modules keep no permissions.
+    for programs in [unfinished.join("bin"), unfinished.join(format!("pkg/tool/linux_{architecture}"))] {
+        for program in fs::read_dir(&programs).with_context(|| format!("read {}", programs.display()))? {
+            fs::set_permissions(program?.path(), Permissions::from_mode(0o755))?;
+        }
+    }
+    fs::rename(&unfinished, &folder).with_context(|| format!("move the new Go to {}", folder.display()))
 }
 
 /// cargo-deny: the one of the cache or of the PATH; with `install` put into the cache. `None` when there is none.

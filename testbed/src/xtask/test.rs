@@ -76,7 +76,7 @@ pub(super) fn test(Test { tiers, install }: Test) -> Result<ExitCode> {
     let tiers = if tiers.is_empty() { Tier::value_variants() } else { tiers.as_slice() };
     let context = Context { install: install || in_ci(), color: io::stdout().is_terminal() };
     if context.install {
-        install::prerequisites(true)?;
+        install::prerequisites()?;
     }
 
     let mut reports = Vec::new();
