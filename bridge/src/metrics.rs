@@ -29,6 +29,7 @@ pub struct Metrics {
     lag: Family<SubscriptionLabels, Gauge>,
     lag_seconds: Family<SubscriptionLabels, Seconds>,
     blocked: Family<SubscriptionLabels, Gauge>,
+    unclassified: Gauge,
 }
 
 /// What is counted per Watch.
@@ -124,7 +125,14 @@ impl Default for Metrics {
         );
         let blocked = Family::default();
         registry.register("blocked_keys", "Keys held back by a rejected Event", blocked.clone());
+        let unclassified = Gauge::default();
+        registry.register(
+            "unclassified_errors",
+            "Errors of brokers' clients that were retried only because their meaning is not known",
+            unclassified.clone(),
+        );
         Self {
+            unclassified,
             registry: Arc::new(registry),
             received,
             skipped,
@@ -185,6 +193,8 @@ impl Metrics {
 
     /// The text Prometheus reads.
     pub fn render(&self) -> String {
+        let unclassified = tidings_sinks::sink::unclassified_errors();
+        self.unclassified.set(i64::try_from(unclassified).unwrap_or(i64::MAX));
         let mut text = String::new();
         match encode(&mut text, &self.registry) {
             Ok(()) => text,
@@ -220,7 +230,7 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains(r#"tidings_acked_total{namespace="shop",subscription="orders"} 1"#), "{text}");
         assert!(text.contains(r#"reason="expired"} 1"#), "{text}");
-        assert_eq!(text.matches("# HELP").count(), 13, "{text}");
+        assert_eq!(text.matches("# HELP").count(), 14, "{text}");
         metrics.forget("shop/orders");
         assert!(!metrics.render().contains("shop"));
     }

@@ -134,7 +134,12 @@ impl Controller {
     async fn remove(&mut self, uid: &str) {
         if let Some(Served { namespace, name, .. }) = self.served.remove(uid) {
             let left = self.pipeline.remove(uid, FAREWELL).await;
-            tracing::info!(subscription = format!("{namespace}/{name}"), left, "subscription removed");
+            let subscription = format!("{namespace}/{name}");
+            if left > 0 {
+                tracing::warn!(subscription, left, "subscription removed before everything was delivered");
+            } else {
+                tracing::info!(subscription, "subscription removed");
+            }
         }
     }
 
@@ -186,7 +191,14 @@ impl Controller {
         let target = if same_target { None } else { Some(self.connect(valid).await?) };
         match target {
             Some(target) if before.is_none_or(|before| !before.sink.is_same_place(sink)) => {
-                self.pipeline.remove(&route.uid, FAREWELL).await;
+                let left = self.pipeline.remove(&route.uid, FAREWELL).await;
+                if left > 0 {
+                    let subscription = &route.subscription;
+                    tracing::warn!(
+                        %subscription, left,
+                        "the sink was left before everything was delivered; the new one is told what exists"
+                    );
+                }
                 self.pipeline.add(route.clone(), target, settings).await;
             }
             target => self.pipeline.edit(route.clone(), target, settings).await,

@@ -22,7 +22,7 @@ use crate::field_error::{FieldError, FieldErrors};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SinkSettings {
-    /// A stream of NATS `JetStream`.
+    /// A stream of NATS JetStream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsSettings>,
     /// The standard output of the bridge, for people who look.
@@ -43,7 +43,7 @@ pub enum ContentMode {
 /// A sink that can be connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValidSink {
-    /// NATS `JetStream`.
+    /// NATS JetStream.
     Nats(ValidNats),
     /// Standard output.
     Stdout(ValidStdout),

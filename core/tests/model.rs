@@ -5,6 +5,8 @@
 //! what is not marked as a gap has none. When all is quiet each consumer must hold exactly what the cluster
 //! holds of its selection.
 
+#![allow(clippy::panic, clippy::expect_used, reason = "consumers complain by panicking")]
+
 #[path = "model/cluster.rs"]
 mod cluster;
 #[path = "model/consumer.rs"]

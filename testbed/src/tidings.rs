@@ -35,25 +35,31 @@ pub struct Bridge {
     folder: Folder,
 }
 
-/// Builds the program, where that is not done, and says where it is.
+/// Builds our program, where that is not done, and says where it is.
 pub fn build(profile: Profile) -> Result<PathBuf> {
+    build_binary(profile, "tidings")
+}
+
+/// Builds the binary `name` of this workspace, with the features that all of it needs, so that nothing is compiled
+/// twice, and says where it is.
+pub fn build_binary(profile: Profile, name: &str) -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the testbed has no parent folder")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root).args(["build", "--package", "tidings", "--bin", "tidings"]);
+    cargo.current_dir(root).args(["build", "--quiet", "--workspace", "--bin", name]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
     if profile == Profile::Release {
         cargo.arg("--release");
     }
     let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("run cargo")?;
     if !output.status.success() {
-        bail!("tidings does not compile");
+        bail!("{name} does not compile");
     }
     let messages = String::from_utf8_lossy(&output.stdout);
     let executable = messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         Some(PathBuf::from(message.get("executable")?.as_str()?))
     });
-    executable.context("cargo did not say where tidings is")
+    executable.with_context(|| format!("cargo did not say where {name} is"))
 }
 
 // === impl Bridge ===

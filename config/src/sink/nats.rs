@@ -1,4 +1,4 @@
-//! Settings of the NATS `JetStream` sink.
+//! Settings of the NATS JetStream sink.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ const MAX_TEMPLATE: usize = 512;
 /// The longest name of a stream, user or file, in bytes.
 const MAX_NAME: usize = 255;
 
-/// Events go to NATS `JetStream`. One counts as delivered when a stream has acknowledged that it holds it.
+/// Events go to NATS JetStream. One counts as delivered when a stream has acknowledged that it holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NatsSettings {
@@ -54,7 +54,10 @@ pub struct NatsAuthSettings {
     pub user: String,
     /// The file that holds the password, inside the folder that the bridge's credentials directory has for the
     /// Subscription's namespace. It is read again for each connection; a line break at its end is left out.
-    #[schemars(length(min = 1, max = 255), regex(pattern = "^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$"))]
+    #[schemars(
+        length(min = 1, max = 255),
+        regex(pattern = r"^\.*[A-Za-z0-9_-][A-Za-z0-9._-]*(/\.*[A-Za-z0-9_-][A-Za-z0-9._-]*)*$")
+    )]
     pub password_file: String,
 }
 
@@ -65,7 +68,10 @@ pub struct NatsTlsSettings {
     /// The file with the PEM certificates of the only authorities to trust, beside the password file. It is read
     /// again for each connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255), regex(pattern = "^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$"))]
+    #[schemars(
+        length(min = 1, max = 255),
+        regex(pattern = r"^\.*[A-Za-z0-9_-][A-Za-z0-9._-]*(/\.*[A-Za-z0-9_-][A-Za-z0-9._-]*)*$")
+    )]
     pub ca_file: Option<String>,
 }
 

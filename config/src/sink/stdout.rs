@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StdoutSettings {
-    /// What a line shows: `Summary` (columns for people), `Json` (the whole `CloudEvent`) or `Object` (only its
+    /// What a line shows: `Summary` (columns for people), `Json` (the whole CloudEvent) or `Object` (only its
     /// data).
     #[serde(default)]
     pub format: StdoutFormat,
@@ -19,7 +19,7 @@ pub enum StdoutFormat {
     /// Columns for people: time, change, resource, object, reason, id.
     #[default]
     Summary,
-    /// The `CloudEvent` in structured mode.
+    /// The CloudEvent in structured mode.
     Json,
     /// Only the data of the Event: the object.
     Object,

@@ -43,12 +43,11 @@ impl Cluster {
 
     pub(crate) fn write(&mut self, key: &ObjectKey) {
         self.version += 1;
-        let (uid, generation) = match self.objects.get(key) {
-            Some(object) => (object.meta.uid.clone(), object.meta.generation.unwrap_or_default() + 1),
-            None => {
-                self.lives += 1;
-                (Uid::new(&format!("life-{}", self.lives)), 1)
-            }
+        let (uid, generation) = if let Some(object) = self.objects.get(key) {
+            (object.meta.uid.clone(), object.meta.generation.unwrap_or_default() + 1)
+        } else {
+            self.lives += 1;
+            (Uid::new(&format!("life-{}", self.lives)), 1)
         };
         let object = self.object(key, uid, generation);
         self.objects.insert(key.clone(), object.clone());

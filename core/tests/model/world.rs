@@ -201,10 +201,8 @@ impl World {
                 else {
                     return;
                 };
-                let plain = match event.deleted {
-                    true => Input::Deleted(event.object.clone()),
-                    false => Input::Present(event.object.clone()),
-                };
+                let object = event.object.clone();
+                let plain = if event.deleted { Input::Deleted(object) } else { Input::Present(object) };
                 let input = self.garble(plain);
                 let last = Some(input.clone()).filter(|input| !matches!(input, Input::Undecodable { .. }));
                 self.connection = Connection::Live { at: event.version(), last, empty: false };
@@ -236,13 +234,12 @@ impl World {
         let (slot, list) = (Slot(who), *number);
         let (rest, version) = pages
             .get_or_insert_with(|| (self.cluster.objects.values().cloned().collect(), self.cluster.version));
-        let input = match rest.pop_front() {
-            Some(object) => Input::Listed { slot, list, object },
-            None => {
-                let version = ResourceVersion(*version);
-                self.lists[who] = None;
-                Input::ListComplete { slot, list, version }
-            }
+        let input = if let Some(object) = rest.pop_front() {
+            Input::Listed { slot, list, object }
+        } else {
+            let version = ResourceVersion(*version);
+            self.lists[who] = None;
+            Input::ListComplete { slot, list, version }
         };
         self.step(input);
     }

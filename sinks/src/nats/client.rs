@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_nats::ServerAddr;
 use async_trait::async_trait;
 use tidings_config::sink::nats::{ValidNats, ValidNatsAuth, ValidNatsTls};
-use tidings_core::delivery::Outcome;
+use tidings_core::delivery::{Backoff, Outcome};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -22,10 +22,8 @@ use crate::{ConnectError, SinkContext};
 
 /// How long a delivery waits for a connection that is being made.
 const LINK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Before the next round of attempts, doubled after each that failed, half of it at random.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Never longer than that.
-const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// Before the next round of attempts.
+const RECONNECT: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(5) };
 /// A connection that does not last that long counts as a failed attempt.
 const STABLE: Duration = Duration::from_secs(5);
 
@@ -142,7 +140,7 @@ async fn keep(servers: Vec<ServerAddr>, credentials: Credentials, link: Arc<watc
             }
         }
         failures += 1;
-        tokio::time::sleep(pause(failures, fastrand::f64())).await;
+        tokio::time::sleep(RECONNECT.delay(failures, fastrand::f64())).await;
     }
 }
 
@@ -156,10 +154,4 @@ async fn open(servers: &[ServerAddr], credentials: &Credentials) -> Result<Conne
         }
     }
     Err(last)
-}
-
-/// After `failures` failures in a row (from 1); `jitter` is random in 0..1.
-fn pause(failures: u32, jitter: f64) -> Duration {
-    let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(10));
-    doubled.min(MAX_PAUSE).mul_f64(0.5 + jitter / 2.0)
 }

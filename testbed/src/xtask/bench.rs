@@ -9,12 +9,12 @@ mod report;
 mod usage;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
-use super::cargo;
+use crate::tidings::{Profile, build_binary};
 
 #[derive(Debug, Args)]
 pub(super) struct Bench {
@@ -42,10 +42,9 @@ pub(super) async fn bench(Bench { scenario }: Bench) -> Result<ExitCode> {
 /// Runs the same command in a release build of ourselves.
 fn hand_over() -> Result<ExitCode> {
     eprintln!("building for release (minutes the first time)");
-    let mut command = cargo()?;
-    command.args(["run", "--release", "--quiet", "--package", "tidings-testbed", "--bin", "xtask", "--"]);
+    let mut command = Command::new(build_binary(Profile::Release, "xtask")?);
     command.args(std::env::args_os().skip(1));
-    let status = command.status().context("run cargo")?;
+    let status = command.status().context("run the release build")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

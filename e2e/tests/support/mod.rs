@@ -1,0 +1,232 @@
+//! What the tests share: a cluster with our CRDs, a broker, a bridge, and a namespace of each test's own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "support of tests, which may panic")]
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+use tidings_crds::subscription::Subscription;
+use tidings_testbed::consumer::{self, Fold, Received};
+use tidings_testbed::control_plane::ControlPlane;
+use tidings_testbed::nats::Nats;
+use tidings_testbed::tidings::{Bridge, Profile, build};
+use tidings_testbed::wait::eventually;
+use tidings_testbed::{api_server, kubectl, shared};
+use tokio::sync::OnceCell;
+
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// A cluster with our CRDs and Todos.
+pub(crate) struct Cluster {
+    pub(crate) kubeconfig: PathBuf,
+    pub(crate) client: Client,
+}
+
+/// One test's namespace, stream and Todos.
+pub(crate) struct Stage {
+    pub(crate) cluster: Cluster,
+    pub(crate) namespace: String,
+    pub(crate) nats_url: String,
+    pub(crate) nats: async_nats::Client,
+}
+
+/// The program, built once per test process.
+pub(crate) async fn program() -> &'static Path {
+    static PROGRAM: OnceCell<PathBuf> = OnceCell::const_new();
+    let build = || async { tokio::task::spawn_blocking(|| build(Profile::Dev)).await.unwrap().unwrap() };
+    PROGRAM.get_or_init(build).await
+}
+
+/// The cluster, broker and bridge that tests share which break none of them.
+pub(crate) async fn stage(prefix: &str) -> Stage {
+    static BRIDGE: OnceCell<Bridge> = OnceCell::const_new();
+    let testbed = shared::testbed().await.unwrap();
+    let start = || async {
+        let cluster = Cluster::install(&testbed.control_plane).await;
+        Bridge::start(program().await, &cluster.kubeconfig, &[]).await.unwrap()
+    };
+    BRIDGE.get_or_init(start).await;
+    Stage::set(Cluster::of(&testbed.control_plane).await, &testbed.nats, prefix).await
+}
+
+impl Cluster {
+    pub(crate) async fn of(control_plane: &ControlPlane) -> Self {
+        let kubeconfig = control_plane.kubeconfig().to_owned();
+        let client = api_server::client(&kubeconfig).await.unwrap();
+        Self { kubeconfig, client }
+    }
+
+    /// The same, after our CRDs were installed as people install them.
+    pub(crate) async fn install(control_plane: &ControlPlane) -> Self {
+        let cluster = Self::of(control_plane).await;
+        let crds = std::process::Command::new(program().await).arg("crds").output().unwrap();
+        cluster.apply("default", &String::from_utf8(crds.stdout).unwrap());
+        cluster.apply("default", include_str!("../../../examples/todo/crd.yaml"));
+        eventually(SOON, "established CRDs", || async {
+            let todos = cluster.api("default", "k8sasbackend.com", "v1", "Todo", "todos");
+            todos.list(&ListParams::default()).await?;
+            Api::<Subscription>::all(cluster.client.clone()).list(&ListParams::default()).await.map(drop)
+        })
+        .await
+        .unwrap();
+        cluster
+    }
+
+    pub(crate) fn apply(&self, namespace: &str, yaml: &str) {
+        kubectl::apply(&self.kubeconfig, namespace, yaml).unwrap();
+    }
+
+    pub(crate) fn api(
+        &self,
+        namespace: &str,
+        group: &str,
+        version: &str,
+        kind: &str,
+        plural: &str,
+    ) -> Api<DynamicObject> {
+        let resource =
+            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+        Api::namespaced_with(self.client.clone(), namespace, &resource)
+    }
+}
+
+impl Stage {
+    pub(crate) async fn set(cluster: Cluster, nats: &Nats, prefix: &str) -> Self {
+        let namespace = shared::namespace(&cluster.client, prefix).await.unwrap();
+        let client = nats.client().await.unwrap();
+        Self { cluster, namespace, nats_url: nats.url(), nats: client }
+    }
+
+    /// Makes the stream of this test.
+    pub(crate) async fn create_stream(&self) {
+        consumer::create_stream(&self.nats, &self.namespace).await.unwrap();
+    }
+
+    pub(crate) fn subscriptions(&self) -> Api<Subscription> {
+        Api::namespaced(self.cluster.client.clone(), &self.namespace)
+    }
+
+    /// A Subscription called `name` to the Todos of this namespace, with `change` made to its spec.
+    pub(crate) async fn subscribe(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut subscription = json!({
+            "apiVersion": "tidings.dev/v1alpha1", "kind": "Subscription",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": {
+                "sources": [{"apiVersion": "k8sasbackend.com/v1", "kind": "Todo"}],
+                "sink": {"nats": {
+                    "servers": [self.nats_url],
+                    "subject": format!("{}.{{name}}.{{change}}", self.namespace)
+                }}
+            }
+        });
+        change(&mut subscription["spec"]);
+        let subscription = serde_json::from_value(subscription).unwrap();
+        self.subscriptions().create(&PostParams::default(), &subscription).await.unwrap();
+    }
+
+    pub(crate) async fn edit(&self, name: &str, spec: Value) {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        self.subscriptions().patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    /// Waits until the condition of the Subscription has this status and reason, for its present generation, and
+    /// answers its message.
+    pub(crate) async fn says(&self, name: &str, condition: &str, status: &str, reason: &str) -> String {
+        eventually(SOON, &format!("{condition}={status} because of {reason}"), || async {
+            let subscription = self.subscriptions().get(name).await?;
+            let generation = subscription.metadata.generation;
+            let status_of = subscription.status.unwrap_or_default();
+            let found = status_of.conditions.iter().find(|found| found.type_ == condition);
+            match found {
+                Some(found)
+                    if (found.status.as_str(), found.reason.as_str()) == (status, reason)
+                        && status_of.observed_generation == generation =>
+                {
+                    Ok(found.message.clone())
+                }
+                _ => anyhow::bail!("{status_of:#?}"),
+            }
+        })
+        .await
+        .unwrap()
+    }
+
+    pub(crate) fn todos(&self) -> Api<DynamicObject> {
+        self.cluster.api(&self.namespace, "k8sasbackend.com", "v1", "Todo", "todos")
+    }
+
+    /// Creates or updates a Todo; the version it got.
+    pub(crate) async fn write(&self, name: &str, message: &str) -> u64 {
+        let todo = json!({
+            "apiVersion": "k8sasbackend.com/v1", "kind": "Todo", "metadata": {"name": name},
+            "spec": {"when": "2026-12-24T18:00:00Z", "message": message}
+        });
+        let params = PatchParams::apply("e2e").force();
+        let written = self.todos().patch(name, &params, &Patch::Apply(todo)).await.unwrap();
+        written.resource_version().unwrap().parse().unwrap()
+    }
+
+    pub(crate) async fn delete(&self, name: &str) {
+        self.todos().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Everything that is in the stream now.
+    pub(crate) async fn events(&self) -> Vec<Received> {
+        consumer::read_all(&self.nats, &self.namespace).await.unwrap()
+    }
+
+    /// Waits until there are `count` events in the stream, and answers them.
+    pub(crate) async fn hears(&self, count: usize) -> Vec<Received> {
+        eventually(SOON, &format!("{count} events"), || async {
+            let context = async_nats::jetstream::new(self.nats.clone());
+            let mut stream = context.get_stream(&self.namespace).await?;
+            let stored = stream.info().await?.state.messages;
+            anyhow::ensure!(stored >= count as u64, "there are {stored}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        self.events().await
+    }
+
+    /// Waits until what a consumer folds is what the API server holds.
+    pub(crate) async fn agrees(&self) {
+        let agreed = eventually(SOON, "the same on both sides", || async {
+            let mut fold = Fold::default();
+            self.events().await.iter().for_each(|event| fold.take(event));
+            let held = self.held().await;
+            let folded: BTreeMap<_, _> =
+                fold.objects.iter().map(|(key, data)| (key.clone(), version_of(data))).collect();
+            anyhow::ensure!(folded == held, "the consumer holds {folded:#?}, the API server {held:#?}");
+            Ok(())
+        });
+        agreed.await.unwrap();
+    }
+
+    /// The versions of the Todos that the API server holds.
+    async fn held(&self) -> BTreeMap<String, String> {
+        let list = self.todos().list(&ListParams::default()).await.unwrap();
+        let versions = list.items.into_iter().map(|todo| {
+            (format!("{}/{}", self.namespace, todo.name_any()), todo.resource_version().unwrap())
+        });
+        versions.collect()
+    }
+}
+
+fn version_of(data: &Value) -> String {
+    data["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned()
+}
+
+/// `added milk`, for comparing.
+pub(crate) fn lines(events: &[Received]) -> Vec<String> {
+    let name =
+        |event: &Received| event.attribute("subject").rsplit('/').next().unwrap_or_default().to_owned();
+    events.iter().map(|event| format!("{} {}", event.change(), name(event))).collect()
+}
