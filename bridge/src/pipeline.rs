@@ -97,7 +97,9 @@ impl Pipeline {
         }
         let route = Arc::new(route);
         for kind in running.route.selections.keys().filter(|kind| !route.selections.contains_key(kind)) {
-            self.leave(kind, running.lane.sender().id()).await;
+            if let Some(watch) = self.watches.get(kind) {
+                watch.handle.command(Command::Part { lane: running.lane.sender().id() }).await;
+            }
         }
         for (kind, selection) in &route.selections {
             if !running.route.selections.contains_key(kind) {
@@ -181,11 +183,12 @@ impl Pipeline {
         }
     }
 
-    /// A Watch that nobody follows costs the API server for nothing.
-    fn drop_unused(&mut self) {
+    /// Ends the Watches that nobody follows any more: each costs the API server something.
+    pub fn drop_unused(&mut self) {
         let subscriptions = &self.subscriptions;
-        self.watches.retain(|kind, _| {
-            subscriptions.values().any(|running| running.route.selections.contains_key(kind))
+        self.watches.retain(|kind, watch| {
+            let wanted = subscriptions.values().any(|running| running.route.selections.contains_key(kind));
+            wanted || watch.handle.report().borrow().lanes > 0
         });
     }
 

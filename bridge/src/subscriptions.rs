@@ -220,6 +220,7 @@ impl Controller {
 
     /// Writes the status of every Subscription whose status changed.
     async fn report(&mut self) {
+        self.pipeline.drop_unused();
         for (uid, served) in &mut self.served {
             let report = self.pipeline.report(uid);
             let status = status::of(&status::Facts {

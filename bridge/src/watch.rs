@@ -96,6 +96,11 @@ pub enum Command {
         /// Of which kinds.
         on: ChangeKinds,
     },
+    /// Nothing of this Watch is selected any more: tell this lane so, object by object, and then nothing more.
+    Part {
+        /// The lane.
+        lane: u64,
+    },
     /// Tell this lane nothing more.
     Leave {
         /// The lane.
@@ -120,6 +125,8 @@ pub struct WatchReport {
     pub last_gap: Option<(ResourceVersion, u64)>,
     /// Objects that could not be decoded since the start.
     pub skipped: u64,
+    /// Lanes that are told of Changes.
+    pub lanes: usize,
     /// Lanes that are still being told what exists.
     pub joining: Vec<u64>,
 }

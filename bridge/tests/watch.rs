@@ -283,6 +283,34 @@ async fn an_edited_selection_adds_and_leaves_without_a_restart() {
 }
 
 #[tokio::test]
+async fn a_kind_that_is_not_selected_any_more_is_left_and_its_watch_ends() {
+    let client = client().await;
+    let todos = Todos::install(&client, "parted").await;
+    let notes = Todos::install(&client, "kept").await;
+    todos.write("default", "milk", "one").await;
+    notes.write("default", "idea", "one").await;
+    let (recorder, mut pipeline) = (Recorder::default(), pipeline(&client, |_| ()));
+    let kept = route("s", &notes.group, &["default"]);
+    let mut both = kept.clone();
+    both.selections.extend(route("s", &todos.group, &["default"]).selections);
+    pipeline.add(both, recorder.target(), delivery()).await;
+    recorder.hears(&["snapshot milk", "snapshot idea"]).await;
+    assert_eq!(pipeline.watches(), 2);
+    pipeline.edit(tidings_core::route::Route { generation: 2, ..kept }, None, delivery()).await;
+    recorder.hears(&["snapshot milk", "snapshot idea", "left milk"]).await;
+    let pipeline = std::sync::Mutex::new(pipeline);
+    eventually(common::SOON, "the end of a Watch", || async {
+        let mut pipeline = pipeline.lock().unwrap();
+        pipeline.drop_unused();
+        if pipeline.watches() == 1 { Ok(()) } else { Err("it runs") }
+    })
+    .await
+    .unwrap();
+    notes.write("default", "idea", "two").await;
+    recorder.hears(&["snapshot milk", "snapshot idea", "left milk", "updated idea"]).await;
+}
+
+#[tokio::test]
 async fn a_sink_that_fails_for_a_while_loses_nothing_and_keeps_order() {
     let client = client().await;
     let todos = Todos::install(&client, "fails").await;

@@ -65,6 +65,8 @@ pub enum Namespaces {
     All,
     /// Just these. Cluster-scoped objects are selected whatever stands here.
     Only(BTreeSet<String>),
+    /// None, nor any cluster-scoped object: a kind that is not selected any more.
+    None,
 }
 
 // === impl Resource ===
@@ -117,10 +119,14 @@ impl Selection {
     /// Every object of the kind.
     pub const ALL: Self = Self { namespaces: Namespaces::All };
 
+    /// No object of the kind.
+    pub const NOTHING: Self = Self { namespaces: Namespaces::None };
+
     /// Whether the object is a member.
     pub fn selects(&self, key: &ObjectKey) -> bool {
         match &self.namespaces {
             Namespaces::All => true,
+            Namespaces::None => false,
             // What lives in no namespace is not kept out by their names.
             Namespaces::Only(names) => key.namespace().is_none_or(|namespace| names.contains(namespace)),
         }
@@ -134,6 +140,7 @@ impl Selection {
                 left.extend(right);
                 Namespaces::Only(left)
             }
+            (Namespaces::None, other) | (other, Namespaces::None) => other,
             _ => Namespaces::All,
         };
         Self { namespaces }
@@ -161,6 +168,8 @@ mod tests {
     fn two_sources_of_a_kind_add_up() {
         assert_eq!(only(&["a"]).union(only(&["b"])), only(&["a", "b"]));
         assert_eq!(only(&["a"]).union(Selection::ALL), Selection::ALL);
+        assert_eq!(only(&["a"]).union(Selection::NOTHING), only(&["a"]));
+        assert!(!Selection::NOTHING.selects(&ObjectKey::new(None, "node")));
     }
 
     #[test]

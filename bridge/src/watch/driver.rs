@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidings_core::change::ChangeKinds;
 use tidings_core::event::EventContext;
 use tidings_core::known::Slot;
-use tidings_core::route::{Kind, Resource, Route};
+use tidings_core::route::{Kind, Resource, Route, Selection};
 use tidings_core::watch::{Effect, Input, Plan, Watch};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
@@ -44,6 +45,8 @@ struct Follower {
     /// What the lane has not been handed yet.
     outbox: Vec<Entry>,
     joined: bool,
+    /// It leaves as soon as it was told of everything that is not selected any more.
+    parting: bool,
 }
 
 /// The connection to one resource.
@@ -286,7 +289,7 @@ impl Driver {
                 self.set_joined(slot, false);
             }
             Effect::StopList(slot) => connection.lists.stop(slot),
-            Effect::Joined(slot) => self.set_joined(slot, true),
+            Effect::Joined(slot) => self.joined(slot).await,
             Effect::Gap { since } => {
                 connection.metrics.gaps.inc();
                 tracing::warn!(kind = %self.kind, %since, "history was lost; reconciling");
@@ -317,12 +320,18 @@ impl Driver {
     /// Carries out a command; what the machine wants done is for who has the connection.
     fn command(&mut self, command: Command) -> Vec<Effect> {
         let input = match command {
+            Command::Join { lane, route, selection, on } if self.slot_of(lane.id()).is_some() => {
+                // It is about to part, and stays.
+                let lane = lane.id();
+                return self.command(Command::Edit { lane, route, selection, on });
+            }
             Command::Join { lane, route, selection, on } => {
                 let free =
                     (0..=self.followers.len()).map(Slot).find(|slot| !self.followers.contains_key(slot));
                 let slot = free.unwrap_or(Slot(self.followers.len()));
                 let context = self.event_context(&route);
-                let follower = Follower { lane, route, context, outbox: Vec::new(), joined: false };
+                let follower =
+                    Follower { lane, route, context, outbox: Vec::new(), joined: false, parting: false };
                 self.followers.insert(slot, follower);
                 Input::Join { slot, selection, on }
             }
@@ -331,8 +340,16 @@ impl Driver {
                 let context = self.event_context(&route);
                 if let Some(follower) = self.followers.get_mut(&slot) {
                     (follower.route, follower.context) = (route, context);
+                    follower.parting = false;
                 }
                 Input::Edit { slot, selection, on }
+            }
+            Command::Part { lane } => {
+                let Some(slot) = self.slot_of(lane) else { return Vec::new() };
+                if let Some(follower) = self.followers.get_mut(&slot) {
+                    follower.parting = true;
+                }
+                Input::Edit { slot, selection: Selection::NOTHING, on: ChangeKinds::ALL }
             }
             Command::Leave { lane } => {
                 let Some(slot) = self.slot_of(lane) else { return Vec::new() };
@@ -341,6 +358,17 @@ impl Driver {
             }
         };
         self.machine.step(input, clock::unix_seconds())
+    }
+
+    /// Who has been told everything either follows from now on or, if nothing is selected any more, leaves.
+    async fn joined(&mut self, slot: Slot) {
+        self.set_joined(slot, true);
+        if self.followers.get(&slot).is_some_and(|follower| follower.parting) {
+            self.hand_over().await;
+            self.followers.remove(&slot);
+            // Who leaves is told nothing, so there is nothing to do.
+            self.machine.step(Input::Leave(slot), clock::unix_seconds());
+        }
     }
 
     fn set_joined(&mut self, slot: Slot, joined: bool) {
