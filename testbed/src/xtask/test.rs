@@ -81,7 +81,7 @@ pub(super) fn test(Test { tiers, install }: Test) -> Result<ExitCode> {
 
     let mut reports = Vec::new();
     for &tier in tiers {
-        reports.push(tier.run(&context)?);
+        reports.push(tier.run(&context));
     }
 
     println!();
@@ -148,7 +148,7 @@ impl Tier {
         matches!(self, Self::Broker | Self::Api | Self::E2e)
     }
 
-    fn run(self, context: &Context) -> Result<Report> {
+    fn run(self, context: &Context) -> Report {
         println!("\n=== {} ===", self.name());
         let started = Instant::now();
         let mut report =
@@ -158,14 +158,16 @@ impl Tier {
         match servers {
             Ok(()) => {
                 for step in self.steps() {
-                    step.run(context, &mut report)?;
+                    if let Err(error) = step.run(context, &mut report) {
+                        report.fail(format!("{error:#}"));
+                    }
                 }
             }
             Err(error) if in_ci() => report.fail(format!("no servers to test with: {error:#}")),
             Err(error) => report.skip(format!("no servers to test with: {error:#}")),
         }
         report.time = started.elapsed();
-        Ok(report)
+        report
     }
 }
 
