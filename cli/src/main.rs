@@ -16,6 +16,10 @@ use tidings_config::process::load;
 
 use crate::args::{Cli, Command};
 
+/// A third of the bridge's time went into the C library's allocator: an Event is many small strings.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // More than one TLS implementation is compiled in, and rustls refuses to choose. An error says that one is
     // installed, which is what is wanted.
