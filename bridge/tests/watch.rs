@@ -181,6 +181,32 @@ async fn a_restart_of_the_api_server_repeats_nothing() {
 }
 
 #[tokio::test]
+async fn a_watch_that_has_gone_silent_is_opened_again() {
+    let mut control_plane = ControlPlane::start().await.unwrap();
+    let client = control_plane.client().await.unwrap();
+    let todos = Todos::install(&client, "silent").await;
+    let recorder = Recorder::default();
+    let limit = std::time::Duration::from_secs(2);
+    let (mut pipeline, metrics) =
+        common::pipeline_with(&client, 64 << 20, |settings| settings.silence_limit = limit);
+    pipeline.add(route("s", &todos.group, &["default"]), recorder.target(), delivery()).await;
+    reaches(&pipeline, &todo_kind(&todos.group), WatchState::Live).await;
+    todos.write("default", "milk", "one").await;
+    recorder.hears(&["added milk"]).await;
+    // The connection stands, and nothing comes over it, not even the end of the stream.
+    control_plane.api_server.pause().unwrap();
+    eventually(common::SOON, "the end of patience", || async {
+        let text = metrics.render();
+        if text.contains(r#"reason="silent"}"#) { Ok(()) } else { Err(text) }
+    })
+    .await
+    .unwrap();
+    control_plane.api_server.resume().unwrap();
+    todos.write("default", "milk", "two").await;
+    recorder.hears(&["added milk", "updated milk"]).await;
+}
+
+#[tokio::test]
 async fn a_kind_that_comes_goes_and_comes_back_is_followed() {
     let client = client().await;
     let todos = Todos { client: client.clone(), group: "late.example.com".into() };

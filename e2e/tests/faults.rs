@@ -115,3 +115,22 @@ async fn an_api_server_that_restarts_loses_nobody() {
     let stays = events.iter().filter(|event| event.attribute("subject").ends_with("/stays")).count();
     assert_eq!(stays, 1, "{:?}\n{}", support::lines(&events), bridge.log_tail());
 }
+
+#[tokio::test]
+async fn what_the_bridge_counts_can_be_read() {
+    let (_control_plane, _nats, bridge, stage) = own().await;
+    stage.write("milk", "one").await;
+    stage.hears(1).await;
+    let metrics = bridge.metrics().await.unwrap();
+    let labels = format!(r#"{{namespace="{}",subscription="orders"}}"#, stage.namespace);
+    for name in ["routed", "sent", "acked"] {
+        assert!(metrics.contains(&format!("tidings_{name}_total{labels} 1")), "{name}\n{metrics}");
+    }
+    for name in ["retried_total", "rejected_total", "lag_changes", "lag_seconds", "blocked_keys"] {
+        assert!(metrics.contains(&format!("tidings_{name}{labels} 0")), "{name}\n{metrics}");
+    }
+    let resource = r#"{resource="todos.v1.k8sasbackend.com"}"#;
+    assert!(metrics.contains(&format!("tidings_received_total{resource} 1")), "{metrics}");
+    assert!(metrics.contains(&format!("tidings_known_objects{resource} 1")), "{metrics}");
+    assert!(metrics.contains("# UNIT tidings_lag_seconds seconds"), "{metrics}");
+}

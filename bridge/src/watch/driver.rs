@@ -399,7 +399,10 @@ impl Driver {
                 (false, _) if report.state == WatchState::Forbidden => WatchState::Forbidden,
                 (false, _) => WatchState::Connecting,
             };
-            let changed = (report.state, report.position) != (state, position) || report.joining != joining;
+            let lanes = self.followers.len();
+            let changed = (report.state, report.position, report.lanes) != (state, position, lanes)
+                || report.joining != joining;
+            report.lanes = lanes;
             if self.machine.is_reading() {
                 report.trouble = None;
             }
