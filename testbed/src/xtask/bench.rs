@@ -2,6 +2,7 @@
 //!
 //! Everything measured is compiled for release: the command builds a release copy of itself and hands over.
 
+mod distance;
 mod naive;
 mod pipeline;
 mod replay;

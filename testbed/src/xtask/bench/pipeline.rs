@@ -9,10 +9,10 @@ use async_nats::jetstream;
 use clap::Args;
 use serde_json::json;
 
-use super::own_binary;
 use super::replay::{Load, Replay};
 use super::report::{Goal, Row, publish};
 use super::usage::Usage;
+use super::{distance, own_binary};
 use crate::consumer;
 use crate::folder::Folder;
 use crate::nats::Nats;
@@ -51,6 +51,8 @@ struct Measured {
     events: u64,
     /// What the broker and the replay server used beside it, on the same cores.
     others: Duration,
+    /// A question to the broker and its answer, the median.
+    round_trip: Duration,
     /// From written to stored, of each event, sorted.
     latencies: Vec<Duration>,
 }
@@ -66,57 +68,61 @@ pub(super) async fn run(arguments: Pipeline) -> Result<ExitCode> {
     let Pipeline { events, objects, size, rate, json } = arguments;
     let load = |events, rate| Load { events, objects: objects.min(events), size, rate };
     let program = build(Profile::Release)?;
+    let away = Some(Duration::from_millis(1));
 
     eprintln!("naive bridge, {} events at full speed", events / 20);
-    let naive = measure(Variant::Naive, &program, load(events / 20, None)).await?;
+    let naive = measure(Variant::Naive, &program, load(events / 20, None), None).await?;
     eprintln!("tidings, {events} events at full speed");
-    let full = measure(Variant::Tidings, &program, load(events, None)).await?;
+    let full = measure(Variant::Tidings, &program, load(events, None), None).await?;
+    eprintln!("naive bridge, {} events, broker a network away", events / 100);
+    let naive_away = measure(Variant::Naive, &program, load(events / 100, None), away).await?;
+    eprintln!("tidings, {events} events, broker a network away");
+    let full_away = measure(Variant::Tidings, &program, load(events, None), away).await?;
     eprintln!("tidings, {rate} events a second for 10 s");
-    let steady = measure(Variant::Tidings, &program, load(rate * 10, Some(rate))).await?;
+    let steady = measure(Variant::Tidings, &program, load(rate * 10, Some(rate)), None).await?;
 
-    let mut rows = Vec::new();
+    let (budget, ten) = (Some(Goal::AtMost(25.0)), Some(Goal::AtLeast(10.0)));
+    let mut rows = full_speed("naive", &naive, None);
+    rows.extend(full_speed("tidings", &full, budget));
     let ratio = full.per_second() / naive.per_second();
-    for (variant, measured, goal) in [("naive", &naive, None), ("tidings", &full, Some(Goal::AtMost(25.0)))] {
-        rows.push(Row::new(SCENARIO, variant, "throughput", measured.per_second(), "events/s", None));
-        rows.push(Row::new(
-            SCENARIO,
-            variant,
-            "CPU per event",
-            measured.micros_per_event(measured.cpu),
-            "µs",
-            goal,
-        ));
-        let others = measured.micros_per_event(measured.others);
-        rows.push(Row::new(SCENARIO, variant, "CPU per event, server and broker", others, "µs", None));
-        rows.push(Row::new(SCENARIO, variant, "peak memory", mebibytes(measured.peak), "MiB", None));
-    }
-    rows.push(Row::new(SCENARIO, "tidings", "throughput to naive", ratio, "x", Some(Goal::AtLeast(10.0))));
+    rows.push(Row::new(SCENARIO, "tidings", "throughput to naive", ratio, "x", ten));
+    rows.extend(full_speed("naive, broker away", &naive_away, None));
+    rows.extend(full_speed("tidings, broker away", &full_away, budget));
+    let ratio = full_away.per_second() / naive_away.per_second();
+    rows.push(Row::new(SCENARIO, "tidings, broker away", "throughput to naive", ratio, "x", ten));
     let steadily = "tidings, steady";
     let millis = |share: f64| steady.latency(share).as_secs_f64() * 1000.0;
-    rows.push(Row::new(
-        SCENARIO,
-        steadily,
-        "written to stored, p50",
-        millis(0.50),
-        "ms",
-        Some(Goal::AtMost(5.0)),
-    ));
-    rows.push(Row::new(
-        SCENARIO,
-        steadily,
-        "written to stored, p99",
-        millis(0.99),
-        "ms",
-        Some(Goal::AtMost(20.0)),
-    ));
-    rows.push(Row::new(SCENARIO, steadily, "CPU per event", steady.micros_per_event(steady.cpu), "µs", None));
-    rows.push(Row::new(SCENARIO, steadily, "peak memory", mebibytes(steady.peak), "MiB", None));
+    rows.extend([
+        Row::new(SCENARIO, steadily, "written to stored, p50", millis(0.50), "ms", Some(Goal::AtMost(5.0))),
+        Row::new(SCENARIO, steadily, "written to stored, p99", millis(0.99), "ms", Some(Goal::AtMost(20.0))),
+        Row::new(SCENARIO, steadily, "CPU per event", steady.micros_per_event(steady.cpu), "µs", None),
+        Row::new(SCENARIO, steadily, "peak memory", mebibytes(steady.peak), "MiB", None),
+    ]);
     println!();
     publish(&rows, json.as_deref())?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn measure(variant: Variant, program: &std::path::Path, load: Load) -> Result<Measured> {
+/// What a run at full speed is measured by.
+fn full_speed(variant: &'static str, measured: &Measured, budget: Option<Goal>) -> Vec<Row> {
+    let row = |metric, value, unit, goal| Row::new(SCENARIO, variant, metric, value, unit, goal);
+    let others = measured.micros_per_event(measured.others);
+    vec![
+        row("round trip to the broker", measured.round_trip.as_secs_f64() * 1000.0, "ms", None),
+        row("throughput", measured.per_second(), "events/s", None),
+        row("CPU per event", measured.micros_per_event(measured.cpu), "µs", budget),
+        row("CPU per event, server and broker", others, "µs", None),
+        row("peak memory", mebibytes(measured.peak), "MiB", None),
+    ]
+}
+
+/// One run. `away` is the delay to the broker in each direction.
+async fn measure(
+    variant: Variant,
+    program: &std::path::Path,
+    load: Load,
+    away: Option<Duration>,
+) -> Result<Measured> {
     let events = load.events;
     let nats = Nats::start().await?;
     let client = nats.client().await?;
@@ -125,7 +131,15 @@ async fn measure(variant: Variant, program: &std::path::Path, load: Load) -> Res
         Variant::Naive => "naive",
     };
     consumer::create_stream(&client, name).await?;
-    let sink = json!({"nats": {"servers": [nats.url()], "subject": format!("{name}.{{namespace}}.{{name}}.{{change}}")}});
+    let url = match away {
+        None => nats.url(),
+        Some(delay) => {
+            format!("nats://{}", distance::proxy(nats.url().replace("nats://", ""), delay).await?)
+        }
+    };
+    let round_trip = round_trip(&url).await?;
+    let sink =
+        json!({"nats": {"servers": [url], "subject": format!("{name}.{{namespace}}.{{name}}.{{change}}")}});
     let replay = Replay::start(load, sink).await?;
     let before = Usage::of(std::process::id())?.cpu;
     let (bridge, naive);
@@ -135,7 +149,7 @@ async fn measure(variant: Variant, program: &std::path::Path, load: Load) -> Res
             bridge.process().pid
         }
         Variant::Naive => {
-            naive = start_naive(&replay, &nats, events)?;
+            naive = start_naive(&replay, &url, events)?;
             naive.0.id().pid
         }
     };
@@ -156,16 +170,29 @@ async fn measure(variant: Variant, program: &std::path::Path, load: Load) -> Res
     latencies.sort();
     let first = replay.written(1001).context("nothing was written")?;
     let elapsed = Duration::from_nanos(finished.saturating_sub(first));
-    Ok(Measured { elapsed, cpu: usage.cpu, peak: usage.peak, events, others, latencies })
+    Ok(Measured { elapsed, cpu: usage.cpu, peak: usage.peak, events, others, round_trip, latencies })
+}
+
+/// How long the broker behind `url` takes to answer, the median of a few times.
+async fn round_trip(url: &str) -> Result<Duration> {
+    let context = jetstream::new(async_nats::connect(url).await?);
+    let mut times = Vec::new();
+    for _ in 0..21 {
+        let asked = Instant::now();
+        context.query_account().await?;
+        times.push(asked.elapsed());
+    }
+    times.sort();
+    times.get(times.len() / 2).copied().context("nothing was measured")
 }
 
 /// The naive bridge, as a process, with its folder.
-fn start_naive(replay: &Replay, nats: &Nats, events: u64) -> Result<(Process, Folder)> {
+fn start_naive(replay: &Replay, nats: &str, events: u64) -> Result<(Process, Folder)> {
     let folder = Folder::temporary("naive")?;
     let arguments = ["bench", "naive", "--kubeconfig"].map(str::to_owned).into_iter();
     let arguments = arguments.chain([
         replay.kubeconfig().display().to_string(),
-        format!("--nats={}", nats.url()),
+        format!("--nats={nats}"),
         format!("--events={events}"),
     ]);
     let program = Program {
