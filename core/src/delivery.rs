@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
+
 use crate::object::ObjectKey;
 
 /// What a Sink says of one Message it was given.
@@ -55,7 +57,7 @@ pub struct Backoff {
 #[derive(Debug)]
 pub struct Delivery<T> {
     backoff: Backoff,
-    queues: HashMap<ObjectKey, Queue<T>>,
+    queues: HashMap<ObjectKey, Queue<T>, RandomState>,
     ready: VecDeque<ObjectKey>,
     /// Keys that wait for their next attempt, by time.
     waiting: BTreeSet<(Duration, ObjectKey)>,
@@ -113,7 +115,7 @@ impl<T: Clone> Delivery<T> {
     pub fn new(backoff: Backoff) -> Self {
         Self {
             backoff,
-            queues: HashMap::new(),
+            queues: HashMap::default(),
             ready: VecDeque::new(),
             waiting: BTreeSet::new(),
             blocked: BTreeMap::new(),

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use crate::change::Epoch;
 use crate::object::{Meta, ObjectKey, ResourceVersion, Uid};
 
@@ -12,7 +14,7 @@ pub struct Slot(pub usize);
 /// Key → uid and version of every object that was seen and not yet seen to go.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    objects: HashMap<ObjectKey, Entry>,
+    objects: HashMap<ObjectKey, Entry, RandomState>,
 }
 
 /// What is remembered of one object.

@@ -2,6 +2,7 @@
 //! given rate. It serves just what a bridge asks for, and remembers when it wrote which version.
 
 use std::convert::Infallible;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,7 +77,9 @@ impl Replay {
         std::fs::write(&ca, authority.certificate())?;
         let kubeconfig = write_kubeconfig(folder.path(), &url, &ca)?;
         let written = (0..load.events).map(|_| AtomicU64::new(0)).collect();
-        let padding = "x".repeat(load.size.saturating_sub(object(0, 1, "").len()));
+        let mut bare = String::new();
+        write_object(&mut bare, 0, 1, START, "");
+        let padding = "x".repeat(load.size.saturating_sub(bare.len()));
         let shared = Arc::new(Shared { load, subscription: subscription(&sink), written, padding });
         tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), shared.clone()));
         Ok(Self { shared, kubeconfig, _folder: folder })
@@ -172,10 +175,7 @@ fn events(shared: Arc<Shared>, index: u64) -> impl Stream<Item = Bytes> {
             tokio::task::yield_now().await;
         }
         let kind = if index < shared.load.objects { "ADDED" } else { "MODIFIED" };
-        let (number, generation) = (index % shared.load.objects, index / shared.load.objects + 1);
-        let text =
-            object(number, START + index + 1, &shared.padding).replace("GENERATION", &generation.to_string());
-        let line = format!("{{\"type\":\"{kind}\",\"object\":{text}}}\n");
+        let line = event(kind, index, &shared);
         if let Some(written) = usize::try_from(index).ok().and_then(|index| shared.written.get(index)) {
             let _ = written.compare_exchange(0, now(), Ordering::Relaxed, Ordering::Relaxed);
         }
@@ -183,10 +183,26 @@ fn events(shared: Arc<Shared>, index: u64) -> impl Stream<Item = Bytes> {
     })
 }
 
-fn object(number: u64, version: u64, padding: &str) -> String {
-    format!(
-        r#"{{"apiVersion":"k8sasbackend.com/v1","kind":"Todo","metadata":{{"creationTimestamp":"2026-01-01T00:00:00Z","generation":GENERATION,"managedFields":[{{"apiVersion":"k8sasbackend.com/v1","fieldsType":"FieldsV1","fieldsV1":{{"f:spec":{{".":{{}},"f:message":{{}},"f:when":{{}}}}}},"manager":"bench","operation":"Update","time":"2026-01-02T00:00:00Z"}}],"name":"todo-{number}","namespace":"bench","resourceVersion":"{version}","uid":"00000000-0000-4000-8000-{number:012x}"}},"spec":{{"message":"{padding}","when":"2026-12-24T18:00:00Z"}}}}"#
-    )
+/// The line of the event at `index`. Written in one go: the server must not be what is measured.
+fn event(kind: &str, index: u64, shared: &Shared) -> String {
+    let Load { objects, size, .. } = shared.load;
+    let mut line = String::with_capacity(size + 128);
+    line.push_str(r#"{"type":""#);
+    line.push_str(kind);
+    line.push_str(r#"","object":"#);
+    write_object(&mut line, index % objects, index / objects + 1, START + index + 1, &shared.padding);
+    line.push_str("}\n");
+    line
+}
+
+fn write_object(text: &mut String, number: u64, generation: u64, version: u64, padding: &str) {
+    let written = write!(
+        text,
+        r#"{{"apiVersion":"k8sasbackend.com/v1","kind":"Todo","metadata":{{"creationTimestamp":"2026-01-01T00:00:00Z","generation":{generation},"managedFields":[{{"apiVersion":"k8sasbackend.com/v1","fieldsType":"FieldsV1","fieldsV1":{{"f:spec":{{".":{{}},"f:message":{{}},"f:when":{{}}}}}},"manager":"bench","operation":"Update","time":"2026-01-02T00:00:00Z"}}],"name":"todo-{number}","namespace":"bench","resourceVersion":"{version}","uid":"00000000-0000-4000-8000-{number:012x}"}},"spec":{{"message":""#
+    );
+    debug_assert!(written.is_ok(), "writing to a String does not fail");
+    text.push_str(padding);
+    text.push_str(r#"","when":"2026-12-24T18:00:00Z"}}"#);
 }
 
 fn initial_events_end() -> Bytes {
