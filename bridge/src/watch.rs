@@ -6,6 +6,7 @@
 //! Before: bridge/src/pipeline.rs
 //! Next: bridge/src/watch/reader.rs
 
+mod connection;
 mod cursor;
 mod decode;
 mod driver;
