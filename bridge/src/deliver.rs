@@ -82,6 +82,7 @@ pub struct Lane {
     report: Arc<Mutex<LaneReport>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
+    clock: Clock,
 }
 
 /// How a lane is doing.
@@ -103,6 +104,8 @@ pub struct LaneReport {
     pub pending: usize,
     /// How long the oldest of them waits.
     pub oldest: Option<Duration>,
+    /// When it was decided.
+    pub(crate) decided: Option<Duration>,
     /// Per Watch, up to where everything is settled.
     pub positions: BTreeMap<u64, Option<ResourceVersion>>,
     /// How many keys are held back by a rejected Event.
@@ -160,7 +163,7 @@ impl Lane {
         let stop = CancellationToken::new();
         let worker = lane::Worker::new(inbox, targets, report.clone(), metrics.clone(), stop.clone(), clock);
         let task = tokio::spawn(worker.run());
-        Self { sender: LaneSender { id, sender, metrics }, target, report, stop, task }
+        Self { sender: LaneSender { id, sender, metrics }, target, report, stop, task, clock }
     }
 
     /// Where Watches hand over.
@@ -178,15 +181,18 @@ impl Lane {
         self.target.send_modify(|(_, current)| *current = settings);
     }
 
-    /// How it is doing.
+    /// How it is doing. A lane in which nothing moves grows older all the same.
     pub fn report(&self) -> LaneReport {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        report.oldest = report.decided.map(|decided| self.clock.now().saturating_sub(decided));
+        self.sender.metrics.lag_seconds.set(report.oldest.unwrap_or_default().as_secs_f64());
+        report
     }
 
     /// Delivers what it has, for as long as `deadline`, closes the sink, and says how many Changes were not
     /// settled.
     pub async fn drain(self, deadline: Duration) -> usize {
-        let Self { sender, target, report, stop, mut task } = self;
+        let Self { sender, target, report, stop, mut task, clock: _ } = self;
         drop(sender);
         stop.cancel();
         let sink = target.borrow().0.sink.clone();

@@ -97,7 +97,10 @@ impl Controller {
                         readiness.set();
                     }
                     Ok(Some(_)) => self.reconcile(&store.state()).await,
-                    Err(error) => tracing::warn!(error = chain(&error), "unable to watch Subscriptions"),
+                    Err(error) => tracing::warn!(
+                        error = chain(&error), help = advice(&error),
+                        "unable to watch Subscriptions; trying again"
+                    ),
                 },
                 _ = tick.tick() => self.report().await,
                 () = shutdown.cancelled() => break,
@@ -246,5 +249,21 @@ impl Controller {
                 }
             }
         }
+    }
+}
+
+/// What a person can do about Subscriptions that cannot be read.
+fn advice(error: &watcher::Error) -> Option<&'static str> {
+    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
+    | watcher::Error::WatchStartFailed(kube::Error::Api(status))) = error
+    else {
+        return None;
+    };
+    match status.code {
+        404 => Some("install the CRDs: tidings crds | kubectl apply -f -"),
+        403 => {
+            Some("the bridge needs list and watch on subscriptions.tidings.dev, and patch on their status")
+        }
+        _ => None,
     }
 }

@@ -214,16 +214,14 @@ impl Worker {
     }
 
     fn publish(&mut self) {
-        let oldest = self.cursors.values().filter_map(Cursor::oldest).min();
-        let oldest = oldest.map(|at| self.clock.now().saturating_sub(at));
+        let decided = self.cursors.values().filter_map(Cursor::oldest).min();
         let pending = self.delivery.pending();
         self.metrics.lag.set(i64::try_from(pending).unwrap_or(i64::MAX));
-        self.metrics.lag_seconds.set(oldest.unwrap_or_default().as_secs_f64());
         let blocked = self.delivery.blocked();
         self.metrics.blocked.set(i64::try_from(blocked.len()).unwrap_or(i64::MAX));
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         report.pending = pending;
-        report.oldest = oldest;
+        report.decided = decided;
         for (watch, cursor) in &self.cursors {
             report.positions.insert(*watch, cursor.watermark());
         }
