@@ -136,14 +136,15 @@ impl Driver {
                         self.act(&mut connection, effect).await;
                     }
                 }
-                Some((run, what)) = news.recv() => {
-                    if run == connection.run && let Some(stop) = self.news(&mut connection, what).await {
-                        return stop;
-                    }
-                }
+                // Before the stream, which may never pause: what waits for a LIST is held until it is complete.
                 Some(inputs) = pages.recv() => {
                     for input in inputs {
                         self.step(&mut connection, input).await;
+                    }
+                }
+                Some((run, what)) = news.recv() => {
+                    if run == connection.run && let Some(stop) = self.news(&mut connection, what).await {
+                        return stop;
                     }
                 }
             }
@@ -209,6 +210,10 @@ impl Driver {
         match why {
             Trouble::Ended | Trouble::Expired | Trouble::Full => {
                 tracing::debug!(kind = %self.kind, %why, "stream ended");
+                if empty && matches!(job, Job::Resume(_)) {
+                    // A server that ends streams as soon as they begin is not asked without a pause.
+                    connection.failures += 1;
+                }
             }
             Trouble::Refused { .. } if connection.never_streams => {
                 tracing::info!(kind = %self.kind, "the server does not stream the initial state; listing it");
