@@ -69,7 +69,7 @@ impl Consumer {
                 assert_eq!(held.meta.uid, uid, "an update of another life: {}", context());
                 assert!(self.selection.selects(&key), "not selected: {}", context());
                 if !change.gap {
-                    Self::assert_next(held, version, history);
+                    Self::assert_next(held, change, history);
                 }
             }
             ChangeKind::Deleted | ChangeKind::Left => {
@@ -78,7 +78,7 @@ impl Consumer {
                 if change.kind == ChangeKind::Deleted {
                     self.dead.push((change.epoch, uid));
                     if !change.gap {
-                        Self::assert_next(held, version, history);
+                        Self::assert_next(held, change, history);
                     }
                 }
             }
@@ -100,16 +100,16 @@ impl Consumer {
     }
 
     /// What is not marked as a gap follows directly on what was told before.
-    fn assert_next(held: &Object, version: u64, history: &[Event]) {
-        let is_told = |event: &Event| event.version() == version && event.object.meta.uid == held.meta.uid;
-        if !history.iter().any(is_told) {
-            // It was told before a rewind took it out of history, and waited since.
+    fn assert_next(held: &Object, change: &Change, history: &[Event]) {
+        let Content::Object(told) = &change.content else { return };
+        if !history.iter().any(|event| event.object == *told) {
+            // It was decided before a rewind took it out of history, and waited since.
             return;
         }
-        let between = history.iter().filter(|event| {
-            event.object.meta.uid == held.meta.uid
-                && (held.meta.resource_version.0 + 1..version).contains(&event.version())
-        });
-        assert_eq!(between.count(), 0, "versions between {held:?} and {version} were not told");
+        let range = held.meta.resource_version.0 + 1..told.meta.resource_version.0;
+        let between = history
+            .iter()
+            .filter(|event| event.object.meta.uid == held.meta.uid && range.contains(&event.version()));
+        assert_eq!(between.count(), 0, "versions between {held:?} and {told:?} were not told");
     }
 }
