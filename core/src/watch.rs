@@ -317,5 +317,4 @@ impl Watch {
 }
 
 #[cfg(test)]
-#[path = "watch/tests.rs"]
 mod tests;

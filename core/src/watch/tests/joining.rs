@@ -1,0 +1,130 @@
+//! Subscriptions that join a Watch that runs, are edited, and leave.
+
+use super::*;
+
+fn list_of(effects: &[Effect], slot: Slot) -> u32 {
+    let list = effects.iter().find_map(|effect| match effect {
+        Effect::List { slot: of, list } if *of == slot => Some(*list),
+        _ => None,
+    });
+    list.expect("a LIST was asked for")
+}
+
+fn listed(slot: Slot, list: u32, name: &str, uid: &str, version: u64) -> Input {
+    Input::Listed { slot, list, object: object(name, uid, version) }
+}
+
+fn list_complete(slot: Slot, list: u32, version: u64) -> Input {
+    Input::ListComplete { slot, list, version: ResourceVersion(version) }
+}
+
+#[test]
+fn a_second_subscription_hears_the_snapshot_first_and_nothing_twice_at_the_seam() {
+    let mut watch = following();
+    let list = list_of(&run(&mut watch, [join(B)]), B);
+    // The Watch is at 20, the LIST at 30; the watch brings 21 to 40 while pages come in.
+    let effects = run(
+        &mut watch,
+        [
+            present("a", "ua", 21),
+            listed(B, list, "a", "ua", 25),
+            present("a", "ua", 25),
+            deleted("b", "ub", 26),
+            present("c", "uc", 27),
+            present("a", "ua", 31),
+        ],
+    );
+    assert_eq!(
+        told(&effects, A),
+        ["updated a ua 21", "updated a ua 25", "deleted b ub 26", "added c uc 27", "updated a ua 31"]
+    );
+    assert_eq!(told(&effects, B), ["snapshot a ua 25"]);
+    let effects = run(&mut watch, [listed(B, list, "c", "uc", 27), list_complete(B, list, 30)]);
+    assert_eq!(told(&effects, B), ["snapshot c uc 27", "updated a ua 31"]);
+    let effects = run(&mut watch, [present("c", "uc", 41)]);
+    assert_eq!(
+        (told(&effects, A), told(&effects, B)),
+        (vec!["updated c uc 41".into()], vec!["updated c uc 41".into()])
+    );
+}
+
+#[test]
+fn a_list_ahead_of_the_watch_suppresses_what_it_showed_already() {
+    let mut watch = following();
+    let list = list_of(&run(&mut watch, [join(B)]), B);
+    run(&mut watch, [listed(B, list, "a", "ua", 25), list_complete(B, list, 30)]);
+    // b was deleted before the LIST; d came and went before it.
+    let late = [
+        present("a", "ua", 21),
+        present("a", "ua", 25),
+        deleted("b", "ub", 26),
+        present("d", "ud", 27),
+        deleted("d", "ud", 28),
+    ];
+    assert_eq!(told(&run(&mut watch, late), B), [""; 0]);
+    let effects = run(&mut watch, [deleted("a", "ua", 31)]);
+    assert_eq!(told(&effects, B), ["deleted a ua 31"]);
+}
+
+#[test]
+fn a_snapshot_of_the_watch_takes_the_place_of_a_list() {
+    let mut watch = following();
+    let list = list_of(&run(&mut watch, [join(B)]), B);
+    run(&mut watch, [listed(B, list, "a", "ua", 25), present("a", "ua", 25), present("a", "ua", 32)]);
+    let effects = run(&mut watch, [Input::Expired, Input::SnapshotStarted]);
+    assert!(effects.contains(&Effect::StopList(B)));
+    // What waited is not lost with the stream.
+    assert_eq!(told(&effects, B), ["updated a ua 32"]);
+    let effects = run(&mut watch, [present("b", "ub", 11), listed(B, list, "x", "ux", 33), complete(40)]);
+    assert_eq!(told(&effects, B), ["snapshot b ub 11", "deleted a ua 32 gap"]);
+    assert!(effects.contains(&Effect::Joined(B)));
+}
+
+#[test]
+fn an_edited_selection_adds_and_leaves() {
+    let only = |namespace: &str| Selection {
+        namespaces: crate::route::Namespaces::Only([namespace.to_owned()].into()),
+    };
+    let mut cow = meta("cow", "uw", 12);
+    cow.key = ObjectKey::new(Some("farm"), "cow");
+    let cow = Arc::new(Object { meta: cow, body: Bytes::from_static(b"{}") });
+    let mut watch = Watch::default();
+    let join = Input::Join { slot: A, selection: only("shop"), on: ChangeKinds::ALL };
+    let start = [join, Input::SnapshotStarted, present("a", "ua", 10), present("b", "ub", 11)];
+    assert_eq!(told(&run(&mut watch, start), A), ["snapshot a ua 10", "snapshot b ub 11"]);
+    assert_eq!(told(&run(&mut watch, [Input::Present(cow.clone()), complete(20)]), A), [""; 0]);
+    let edit = Input::Edit { slot: A, selection: only("farm"), on: ChangeKinds::ALL };
+    let list = list_of(&run(&mut watch, [edit]), A);
+    let effects = run(
+        &mut watch,
+        [
+            listed(A, list, "a", "ua", 10),
+            Input::Listed { slot: A, list, object: cow },
+            deleted("b", "ub", 21),
+            list_complete(A, list, 30),
+        ],
+    );
+    assert_eq!(told(&effects, A), ["left a ua 10", "added cow uw 12", "deleted b ub 21"]);
+    assert_eq!(told(&run(&mut watch, [present("a", "ua", 31)]), A), [""; 0]);
+}
+
+#[test]
+fn filters_drop_events_and_never_membership() {
+    let mut watch = Watch::default();
+    let join = Input::Join { slot: A, selection: Selection::ALL, on: ChangeKinds::of([ChangeKind::Deleted]) };
+    let effects = run(
+        &mut watch,
+        [join, Input::SnapshotStarted, present("a", "ua", 10), complete(20), deleted("a", "ua", 21)],
+    );
+    assert_eq!(told(&effects, A), ["deleted a ua 21"]);
+}
+
+#[test]
+fn a_slot_that_was_left_starts_anew() {
+    let mut watch = following();
+    run(&mut watch, [Input::Leave(A)]);
+    assert_eq!(run(&mut watch, [present("a", "ua", 21)]), []);
+    let list = list_of(&run(&mut watch, [join(A)]), A);
+    let effects = run(&mut watch, [listed(A, list, "a", "ua", 21), list_complete(A, list, 22)]);
+    assert_eq!(told(&effects, A), ["snapshot a ua 21"]);
+}
