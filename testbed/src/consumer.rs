@@ -27,6 +27,8 @@ pub struct Received {
 pub struct Fold {
     /// What exists, by key.
     pub objects: BTreeMap<String, Value>,
+    /// How many events it was given.
+    pub heard: usize,
     /// The newest sequence, by key.
     sequences: BTreeMap<String, String>,
 }
@@ -100,6 +102,7 @@ impl Received {
 impl Fold {
     /// Takes in one event, by the consumer's rule: per key ignore a lower sequence; equal: order of arrival.
     pub fn take(&mut self, event: &Received) {
+        self.heard += 1;
         let (key, sequence) = (event.attribute("subject"), event.attribute("sequence"));
         if self.sequences.get(key).is_some_and(|newest| newest.as_str() > sequence) {
             return;

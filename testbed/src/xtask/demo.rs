@@ -77,6 +77,9 @@ pub(super) async fn demo(Demo { once, kubeconfig }: Demo) -> Result<ExitCode> {
     let printer = tokio::spawn(print(consumer::read(&client, STREAM).await?, fold.clone()));
     stage.change()?;
     let outcome = stage.check(&fold).await;
+    // The status is written once a second.
+    let heard = fold.lock().map(|fold| fold.heard).unwrap_or_default();
+    stage.until_acked(heard).await?;
     let status = kubectl::run(
         &stage.kubeconfig,
         &["get", "subscriptions.tidings.dev", "--namespace", &stage.namespace],
@@ -157,13 +160,27 @@ impl Stage {
         .await
     }
 
-    /// Waits until the Subscription says that it delivers.
-    async fn until_well(&self) -> Result<()> {
+    fn subscriptions(&self) -> Api<DynamicObject> {
         let kind = GroupVersionKind::gvk("tidings.dev", "v1alpha1", "Subscription");
         let resource = ApiResource::from_gvk_with_plural(&kind, "subscriptions");
-        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &self.namespace, &resource);
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+    }
+
+    /// Waits until the Subscription says that so many events were acked.
+    async fn until_acked(&self, events: usize) -> Result<()> {
+        eventually(PATIENCE, "the numbers in the status", || async {
+            let subscription = self.subscriptions().get("todos").await?;
+            let acked = &subscription.data["status"]["counts"]["acked"];
+            ensure!(acked.as_u64() >= Some(events as u64), "it says {acked}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until the Subscription says that it delivers.
+    async fn until_well(&self) -> Result<()> {
         eventually(PATIENCE, "a Subscription that delivers", || async {
-            let subscription = api.get("todos").await?;
+            let subscription = self.subscriptions().get("todos").await?;
             let conditions = &subscription.data["status"]["conditions"];
             let delivering = conditions.as_array().into_iter().flatten().find(|c| c["type"] == "Delivering");
             ensure!(delivering.is_some_and(|c| c["reason"] == "Synchronized"), "it says {conditions}");
