@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIResource, APIResourceList};
 use tidings_core::route::{Kind, Resource};
 
-use crate::watch::chain;
+use crate::chain::chain;
 
 /// What the cluster says about a kind.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use tidings_config::process::BridgeSettings;
 
-use crate::watch::chain;
+use crate::chain::chain;
 
 /// Why the cluster has no name.
 #[derive(Debug, thiserror::Error)]

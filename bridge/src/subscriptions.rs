@@ -24,9 +24,9 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
+use crate::chain::chain;
 use crate::deliver::DeliverySettings;
 use crate::pipeline::Pipeline;
-use crate::watch::chain;
 use crate::{settings, status};
 
 /// How long a Subscription that was deleted, or that got another sink, may deliver what it has.

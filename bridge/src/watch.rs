@@ -28,8 +28,6 @@ use tidings_core::route::{Kind, Resource, Route, Selection};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-pub(crate) use request::chain;
-
 use crate::clock::Clock;
 use crate::deliver::LaneSender;
 use crate::journal::Journal;

@@ -1,11 +1,12 @@
 //! `tidings bridge`.
 
 use anyhow::Result;
+use tidings_bridge::chain::chain;
 use tidings_config::process::load;
 
 use crate::args::BridgeArgs;
 use crate::cluster::{Cluster, Error};
-use crate::{logs, output, shutdown};
+use crate::{logs, shutdown};
 
 pub(crate) fn run(args: BridgeArgs) -> Result<()> {
     let BridgeArgs { cluster, config, settings } = args;
@@ -19,7 +20,7 @@ pub(crate) fn run(args: BridgeArgs) -> Result<()> {
             // Waiting does not mend credentials; for everything else the bridge waits and says so.
             Err(error @ Error::Unauthorized { .. }) => return Err(error.into()),
             Err(error) => {
-                let (reason, advice) = (output::chain(&error), error.advice());
+                let (reason, advice) = (chain(&error), error.advice());
                 tracing::warn!(error = reason, advice, "unable to use the cluster, will retry");
             }
             Ok(()) => {}

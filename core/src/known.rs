@@ -99,11 +99,6 @@ impl Known {
         entry
     }
 
-    /// Every object, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Entry)> {
-        self.objects.iter()
-    }
-
     /// Every object, in no order, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&ObjectKey, &mut Entry)> {
         self.objects.iter_mut()

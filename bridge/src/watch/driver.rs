@@ -91,7 +91,7 @@ impl Driver {
             while let Ok(command) = tokio::time::timeout_at(deadline, self.commands.recv()).await {
                 let Some(command) = command else { return };
                 let effects = self.command(command);
-                // Without a stream the machine asks for nothing: who joins now is in the next snapshot.
+                // Nobody is told anything without a stream, and what LISTs it asks for is asked for again with one.
                 debug_assert!(effects.iter().all(|effect| !matches!(effect, Effect::Emit { .. })));
             }
         }
@@ -121,7 +121,7 @@ impl Driver {
         let (lists, mut pages) = Lists::new();
         let mut connection = Connection::new(&self.context, resource, sender, lists);
         // A connection to the resource begins from nothing, whatever an earlier one left open.
-        self.step(&mut connection, Input::Ended { empty: false }).await;
+        self.step(&mut connection, Input::Ended { empty: false }, clock::unix_seconds()).await;
         for effect in self.machine.restart_lists() {
             self.act(&mut connection, effect).await;
         }
@@ -138,8 +138,9 @@ impl Driver {
                 }
                 // Before the stream, which may never pause: what waits for a LIST is held until it is complete.
                 Some(inputs) = pages.recv() => {
+                    let now = clock::unix_seconds();
                     for input in inputs {
-                        self.step(&mut connection, input).await;
+                        self.step(&mut connection, input, now).await;
                     }
                 }
                 Some((run, what)) = news.recv() => {
@@ -159,14 +160,14 @@ impl Driver {
                 for complaint in complaints {
                     tracing::error!(kind = %self.kind, %complaint, "an object was skipped");
                 }
-                let run = connection.run;
+                let (run, now) = (connection.run, clock::unix_seconds());
                 for input in inputs {
                     if run != connection.run {
                         // The machine closed the stream: what else came of it cannot be used.
                         break;
                     }
                     connection.note(&input);
-                    self.step(connection, input).await;
+                    self.step(connection, input, now).await;
                 }
                 None
             }
@@ -176,7 +177,7 @@ impl Driver {
 
     /// A job ended: what it means, and what comes next.
     async fn ended(&mut self, connection: &mut Connection, why: Trouble, empty: bool) -> Option<Stop> {
-        let job = connection.job;
+        let (job, now) = (connection.job, clock::unix_seconds());
         connection.metrics.reconnect(why.label());
         match (job, &why) {
             (Job::Probe, Trouble::Ended) => connection.probed = true,
@@ -184,15 +185,15 @@ impl Driver {
             (Job::List, Trouble::Ended) => {
                 // The machine is live at the version of the LIST; the stream from there is still to be opened.
                 connection.probed = true;
-                self.step(connection, Input::Ended { empty: false }).await;
+                self.step(connection, Input::Ended { empty: false }, now).await;
             }
-            (_, Trouble::Expired) => self.step(connection, Input::Expired).await,
+            (_, Trouble::Expired) => self.step(connection, Input::Expired, now).await,
             (Job::Stream, Trouble::Refused { .. }) => {
                 connection.never_streams = true;
                 connection.failures = 0;
-                self.step(connection, Input::Ended { empty }).await;
+                self.step(connection, Input::Ended { empty }, now).await;
             }
-            _ => self.step(connection, Input::Ended { empty }).await,
+            _ => self.step(connection, Input::Ended { empty }, now).await,
         }
         if !matches!((job, &why), (Job::Probe | Job::List, Trouble::Ended)) {
             connection.probed = false;
@@ -227,9 +228,9 @@ impl Driver {
         None
     }
 
-    async fn step(&mut self, connection: &mut Connection, input: Input) {
+    async fn step(&mut self, connection: &mut Connection, input: Input, now: u64) {
         let before = self.machine.position();
-        for effect in self.machine.step(input, clock::unix_seconds()) {
+        for effect in self.machine.step(input, now) {
             match effect {
                 Effect::Emit { change, to } => self.emit(change, &to, before).await,
                 effect => self.act(connection, effect).await,

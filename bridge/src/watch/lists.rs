@@ -1,7 +1,6 @@
 //! The LIST that brings a Subscription what exists already while its Watch runs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::known::Slot;
@@ -96,9 +95,7 @@ async fn read(
 /// What cannot be decoded here is reported by the Watch itself, which has the same object.
 fn listed(slot: Slot, list: u32, item: Decoded) -> Option<Input> {
     match item {
-        Decoded::Input(Input::Present(object)) => {
-            Some(Input::Listed { slot, list, object: Arc::clone(&object) })
-        }
+        Decoded::Input(Input::Present(object)) => Some(Input::Listed { slot, list, object }),
         _ => None,
     }
 }

@@ -14,9 +14,10 @@ use tidings_core::watch::Input;
 use super::WatchSettings;
 use super::decode::{self, Decoded};
 use super::line::LineSplitter;
-use super::request::{Endpoint, Trouble, chain};
+use super::request::{Endpoint, Trouble};
 use super::ring::{News, RingSender};
 use super::scan::TypeMeta;
+use crate::chain::chain;
 
 /// How long a stream of changes may wait for room in the ring. The server's own patience is shared by all its
 /// watches, and socket buffers add to ours.

@@ -10,6 +10,8 @@ use serde::Deserialize;
 use tidings_core::object::ResourceVersion;
 use tidings_core::route::Resource;
 
+use crate::chain::chain;
+
 /// An error answer is a small JSON object; more is not read.
 const MOST_OF_AN_ERROR: usize = 64 * 1024;
 
@@ -244,20 +246,6 @@ fn query_escaped(text: &str) -> String {
         }
         escaped
     })
-}
-
-/// An error and its sources in one line, each said once: kube repeats the source in its own text.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let words = source.to_string();
-        if !text.contains(&words) {
-            text += &format!(": {words}");
-        }
-        next = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -113,7 +113,9 @@ impl Watch {
         }
         match self.standing(&meta) {
             Standing::Rewind => return self.rewind(now, effects),
-            Standing::Repeat => self.known.put(&meta, self.epoch, self.attempt).seen = self.attempt,
+            Standing::Repeat => {
+                self.known.put(&meta, self.epoch, self.attempt);
+            }
             Standing::News => {
                 let before = self.known.get(&meta.key).filter(|entry| entry.uid != meta.uid).cloned();
                 self.known.put(&meta, self.epoch, self.attempt).skipped = true;
