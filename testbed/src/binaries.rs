@@ -3,7 +3,7 @@
 //! Versions have one source, the `go.mod` files under `testbed/go`; changing one there is all an upgrade takes.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
@@ -142,7 +142,7 @@ impl Module {
 
     /// Where the module lies in the checkout this crate was compiled in.
     fn path(self) -> Result<PathBuf> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(self.folder);
+        let path = crate::root()?.join("testbed").join(self.folder);
         if !fs::exists(path.join("go.mod"))? {
             bail!("{} is gone: has the checkout moved since this program was compiled?", path.display());
         }

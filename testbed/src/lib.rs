@@ -43,3 +43,16 @@ pub mod shared;
 pub mod tidings;
 pub mod wait;
 pub mod xtask;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+/// The root of the checkout. Cargo says at run time where the crate lies; what was true when it was compiled may be
+/// another checkout that shares the folder of build results.
+pub(crate) fn root() -> Result<PathBuf> {
+    let crate_folder =
+        std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let root = PathBuf::from(crate_folder).parent().map(ToOwned::to_owned);
+    root.context("the checkout has no root folder")
+}

@@ -43,9 +43,8 @@ pub fn build(profile: Profile) -> Result<PathBuf> {
 /// Builds the binary `name` of this workspace, with the features that all of it needs, so that nothing is compiled
 /// twice, and says where it is.
 pub fn build_binary(profile: Profile, name: &str) -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the testbed has no parent folder")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root).args(["build", "--quiet", "--workspace", "--bin", name]);
+    cargo.current_dir(crate::root()?).args(["build", "--quiet", "--workspace", "--bin", name]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
     if profile == Profile::Release {
         cargo.arg("--release");

@@ -1,11 +1,12 @@
 //! The commands of `cargo xtask`.
 
 use std::env;
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+
+use crate::root;
 
 mod bench;
 mod demo;
@@ -73,12 +74,6 @@ fn run(task: Task) -> Result<ExitCode> {
 /// Whether this runs where nobody watches: then what is missing fails instead of being skipped, and may be installed.
 fn in_ci() -> bool {
     env::var("CI").is_ok_and(|value| matches!(value.as_str(), "true" | "1"))
-}
-
-/// The root of the checkout.
-fn root() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    Ok(root.context("the testbed has no parent folder")?.to_owned())
 }
 
 /// The cargo that runs us, in the root of the checkout.
