@@ -18,6 +18,8 @@ pub mod watch;
 
 pub mod journal;
 
+pub mod state;
+
 pub mod deliver;
 
 mod status;

@@ -6,10 +6,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
 
 /// The kinds of Change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ChangeKind {
     /// The object exists like this; nothing is said about when it came to be.
     Snapshot,
@@ -24,7 +26,7 @@ pub enum ChangeKind {
 }
 
 /// How the bridge came to know of a Change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Reason {
     /// The watch said so.
     Watch,
@@ -37,11 +39,12 @@ pub enum Reason {
 }
 
 /// The time in Unix seconds at which a rewind of the cluster's history was noticed; zero before any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Epoch(pub u64);
 
 /// One Change of one object. The same for every Subscription it goes to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// What happened.
     pub kind: ChangeKind,
@@ -58,7 +61,7 @@ pub struct Change {
 }
 
 /// What is known of the object that changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
     /// The whole object.
     Object(Arc<Object>),
@@ -74,7 +77,8 @@ pub enum Content {
 }
 
 /// A set of change kinds, as `spec.on` names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ChangeKinds(u8);
 
 // === impl ChangeKind ===

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
+use serde::{Deserialize, Serialize};
 
 use crate::change::Epoch;
 use crate::object::{Meta, ObjectKey, ResourceVersion, Uid};
 
 /// The index of a Subscription on one Watch. Small, because Known keeps one bit per slot and object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Slot(pub usize);
 
 /// Key → uid and version of every object that was seen and not yet seen to go.
@@ -18,7 +20,7 @@ pub struct Known {
 }
 
 /// What is remembered of one object.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Which life of the name.
     pub uid: Uid,
@@ -31,13 +33,14 @@ pub struct Entry {
     /// Who was told that it exists.
     pub told: Slots,
     /// The snapshot attempt that saw it last.
+    #[serde(skip)]
     pub seen: u32,
     /// A version since the last one told could not be decoded.
     pub skipped: bool,
 }
 
 /// A set of slots: one word for the first 64, more only where there are more.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slots {
     low: u64,
     high: Vec<u64>,

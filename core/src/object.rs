@@ -4,10 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The name of an object inside its resource: `namespace/name`, or `name` when it is cluster-scoped.
 /// Cheap to clone. It is also the ordering key and, unchanged, the `subject` of every Event.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ObjectKey(Arc<str>);
 
 /// The identity of one life of an object: two objects of the same name have different uids.
@@ -15,7 +17,7 @@ pub struct ObjectKey(Arc<str>);
 pub struct Uid(UidForm);
 
 /// A UUID takes 16 bytes instead of 36 and an allocation: Known holds one per object.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 enum UidForm {
     Uuid(u128),
     Other(Arc<str>),
@@ -23,11 +25,12 @@ enum UidForm {
 
 /// A version of the cluster's history. Comparable since Kubernetes 1.35 (KEP-5504), within one cluster and
 /// one epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ResourceVersion(pub u64);
 
 /// The metadata that decisions and Events are made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
     /// Namespace and name.
     pub key: ObjectKey,
@@ -49,7 +52,7 @@ pub struct Meta {
 }
 
 /// One version of an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
     /// Who and which version.
     pub meta: Meta,
@@ -150,6 +153,27 @@ impl fmt::Display for Uid {
                 value >> 48 & 0xffff,
                 value & 0xffff_ffff_ffff
             ),
+        }
+    }
+}
+
+/// As text where people read it, in its short form where the state is kept.
+impl Serialize for Uid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Uid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            String::deserialize(deserializer).map(|text| Self::new(&text))
+        } else {
+            UidForm::deserialize(deserializer).map(Self)
         }
     }
 }

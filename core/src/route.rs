@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::change::ChangeKinds;
 use crate::object::ObjectKey;
 
 /// A resource as the API server serves it: group, version and the plural name in the path.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Resource {
     /// `k8sasbackend.com`; empty for the core group.
     pub group: String,
@@ -26,7 +28,7 @@ pub struct Resource {
 }
 
 /// A kind as people name it in `apiVersion` and `kind`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Kind {
     /// `k8sasbackend.com`; empty for the core group.
     pub group: String,
@@ -52,14 +54,14 @@ pub struct Route {
 }
 
 /// Which objects of one kind are members of a Subscription.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
     /// In which namespaces.
     pub namespaces: Namespaces,
 }
 
 /// A set of namespaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Namespaces {
     /// Every namespace.
     All,

@@ -9,6 +9,7 @@
 
 mod decide;
 mod follower;
+pub mod saved;
 mod snapshot;
 
 use std::sync::Arc;

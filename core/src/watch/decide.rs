@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::follower::{Held, Phase, Told};
+use super::follower::{Held, Phase};
+use super::saved::Told;
 use super::{Effect, Stream, Watch};
 use crate::change::{Change, ChangeKind, Content, Epoch, Reason};
 use crate::known::{Entry, Slot};

@@ -9,10 +9,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::decide::Telling;
+use super::saved::Told;
 use super::{Effect, Stream, Watch};
 use crate::change::{ChangeKind, ChangeKinds, Content, Epoch, Reason};
 use crate::known::{Entry, Slot, Slots};
-use crate::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
+use crate::object::{Meta, Object, ObjectKey, ResourceVersion};
 use crate::route::Selection;
 
 /// A Subscription on this Watch.
@@ -46,15 +47,6 @@ pub(super) enum Phase {
 
 /// What one Subscription was told, by name.
 pub(super) type View = HashMap<ObjectKey, Told>;
-
-/// The version a Subscription was told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Told {
-    pub(super) uid: Uid,
-    pub(super) version: ResourceVersion,
-    pub(super) epoch: Epoch,
-    pub(super) generation: u64,
-}
 
 /// News that came while a LIST was under way.
 #[derive(Clone, Debug)]
