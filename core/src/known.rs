@@ -1,6 +1,6 @@
 //! The set of objects the bridge believes exist, and which Subscriptions were told of each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 
 use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,16 @@ pub struct Slot(pub usize);
 /// Key → uid and version of every object that was seen and not yet seen to go.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    objects: HashMap<ObjectKey, Entry, RandomState>,
+    objects: HashMap<ObjectKey, Kept, RandomState>,
+    /// What changed since the last difference was taken. Nothing is noted where nobody takes any.
+    noted: Option<Vec<ObjectKey>>,
+}
+
+#[derive(Clone, Debug)]
+struct Kept {
+    entry: Entry,
+    /// Its key is in `noted`.
+    noted: bool,
 }
 
 /// What is remembered of one object.
@@ -49,6 +58,26 @@ pub struct Slots {
 // === impl Known ===
 
 impl Known {
+    /// What was stored, from which differences are taken on.
+    pub fn restore(entries: impl IntoIterator<Item = (ObjectKey, Entry)>) -> Self {
+        let kept = |(key, entry)| (key, Kept { entry, noted: false });
+        Self { objects: entries.into_iter().map(kept).collect(), noted: Some(Vec::new()) }
+    }
+
+    /// What changed since this was asked last, with the present value; a key may come twice.
+    pub fn take_difference(&mut self) -> Vec<(ObjectKey, Option<Entry>)> {
+        let Some(noted) = &mut self.noted else { return Vec::new() };
+        let present = |key: ObjectKey| {
+            let kept = self.objects.get_mut(&key);
+            let entry = kept.map(|kept| {
+                kept.noted = false;
+                kept.entry.clone()
+            });
+            (key, entry)
+        };
+        std::mem::take(noted).into_iter().map(present).collect()
+    }
+
     /// How many objects.
     pub fn len(&self) -> usize {
         self.objects.len()
@@ -59,24 +88,38 @@ impl Known {
         self.objects.is_empty()
     }
 
-    /// Puts an entry in the place of whatever was there.
-    pub fn insert(&mut self, key: ObjectKey, entry: Entry) {
-        self.objects.insert(key, entry);
+    /// Every object, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Entry)> {
+        self.objects.iter().map(|(key, kept)| (key, &kept.entry))
     }
 
     /// What is known under the name.
     pub fn get(&self, key: &ObjectKey) -> Option<&Entry> {
-        self.objects.get(key)
+        self.objects.get(key).map(|kept| &kept.entry)
     }
 
     /// The same, to be changed.
     pub fn get_mut(&mut self, key: &ObjectKey) -> Option<&mut Entry> {
-        self.objects.get_mut(key)
+        let kept = self.objects.get_mut(key)?;
+        Some(kept.change(key, &mut self.noted))
+    }
+
+    /// Puts an entry in the place of whatever was there.
+    pub fn insert(&mut self, key: ObjectKey, entry: Entry) {
+        if let Some(present) = self.get_mut(&key) {
+            *present = entry;
+        } else {
+            self.add(key, entry);
+        }
     }
 
     /// Forgets the name.
     pub fn remove(&mut self, key: &ObjectKey) -> Option<Entry> {
-        self.objects.remove(key)
+        let kept = self.objects.remove(key)?;
+        if let Some(noted) = self.noted.as_mut().filter(|_| !kept.noted) {
+            noted.push(key.clone());
+        }
+        Some(kept.entry)
     }
 
     /// Puts this version in the place of whatever was there. Of the same life, who was told is kept.
@@ -90,7 +133,11 @@ impl Known {
             seen,
             skipped: false,
         };
-        let entry = self.objects.entry(meta.key.clone()).or_insert_with(fresh);
+        let kept = match self.objects.entry(meta.key.clone()) {
+            hash_map::Entry::Occupied(kept) => kept.into_mut(),
+            hash_map::Entry::Vacant(place) => place.insert(Kept { entry: fresh(), noted: false }),
+        };
+        let entry = kept.change(&meta.key, &mut self.noted);
         if entry.uid == meta.uid {
             entry.version = meta.resource_version;
             entry.epoch = epoch;
@@ -102,16 +149,51 @@ impl Known {
         entry
     }
 
-    /// Every object, in no order, to be changed.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&ObjectKey, &mut Entry)> {
-        self.objects.iter_mut()
+    /// Forgets that `slot` was told of anything, and returns what it was told of, in no order.
+    pub fn take_told(&mut self, slot: Slot) -> Vec<(ObjectKey, Entry)> {
+        let mut told = Vec::new();
+        for (key, kept) in self.objects.iter_mut().filter(|(_, kept)| kept.entry.told.contains(slot)) {
+            let entry = kept.change(key, &mut self.noted);
+            entry.told.remove(slot);
+            told.push((key.clone(), entry.clone()));
+        }
+        told
+    }
+
+    /// Says of every object that `attempt` did not see that it may have missed a version.
+    pub fn doubt_unseen(&mut self, attempt: u32) {
+        for (key, kept) in self.objects.iter_mut().filter(|(_, kept)| kept.entry.seen != attempt) {
+            kept.change(key, &mut self.noted).skipped = true;
+        }
     }
 
     /// Forgets every object that `attempt` did not see, and returns them sorted by key.
     pub fn take_unseen(&mut self, attempt: u32) -> Vec<(ObjectKey, Entry)> {
-        let mut unseen: Vec<_> = self.objects.extract_if(|_, entry| entry.seen != attempt).collect();
+        let unseen = self.objects.extract_if(|_, kept| kept.entry.seen != attempt);
+        let mut unseen: Vec<_> = unseen.map(|(key, kept)| (key, kept.entry)).collect();
         unseen.sort_by(|left, right| left.0.cmp(&right.0));
+        if let Some(noted) = &mut self.noted {
+            noted.extend(unseen.iter().map(|(key, _)| key.clone()));
+        }
         unseen
+    }
+
+    fn add(&mut self, key: ObjectKey, entry: Entry) {
+        let noted = self.noted.as_mut().map(|noted| noted.push(key.clone())).is_some();
+        self.objects.insert(key, Kept { entry, noted });
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    /// The entry, to be changed, which is noted.
+    fn change(&mut self, key: &ObjectKey, noted: &mut Option<Vec<ObjectKey>>) -> &mut Entry {
+        if let Some(noted) = noted.as_mut().filter(|_| !self.noted) {
+            noted.push(key.clone());
+            self.noted = true;
+        }
+        &mut self.entry
     }
 }
 

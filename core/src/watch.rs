@@ -11,7 +11,9 @@ mod decide;
 mod follower;
 pub mod saved;
 mod snapshot;
+mod view;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::change::{Change, ChangeKinds, Epoch};
@@ -19,6 +21,7 @@ use crate::known::{Known, Slot};
 use crate::object::{Meta, Object, ObjectKey, ResourceVersion};
 use crate::route::Selection;
 use follower::{Follower, Phase};
+use saved::Told;
 
 /// After so many streams in a row that ended without a line, the position is not trusted any more: a stale
 /// one may be answered with an empty stream instead of 410 (kubernetes/kubernetes#104171).
@@ -159,6 +162,10 @@ pub struct Watch {
     empty_streams: u32,
     lists: u32,
     followers: Vec<Option<Follower>>,
+    /// What may have been told before the process ended, and is neither confirmed nor taken back yet.
+    doubts: BTreeMap<(Slot, ObjectKey), Told>,
+    /// Slots whose stored views nobody needs any more.
+    emptied: Vec<Slot>,
 }
 
 /// What is open towards the API server.
@@ -195,6 +202,8 @@ impl Default for Watch {
             empty_streams: 0,
             lists: 0,
             followers: Vec::new(),
+            doubts: BTreeMap::new(),
+            emptied: Vec::new(),
         }
     }
 }

@@ -177,19 +177,27 @@ impl Watch {
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         let meta = &object.meta;
         let was = match &mut follower.phase {
-            Phase::Listing { held, .. } => {
-                return held.push(Held::Present { object: object.clone(), epoch: self.epoch, skipped });
+            Phase::Listing { held, view, .. } if !view.follows(&meta.key) => {
+                let news = Held::Present { object: object.clone(), epoch: self.epoch, skipped };
+                return held.entry(meta.key.clone()).or_default().push(news);
             }
+            Phase::Listing { view, .. } => view.get(&meta.key).cloned(),
             Phase::Following => before.filter(|entry| entry.told.contains(slot)).map(Told::of),
             Phase::Seam { view, floor, .. } => match view.get(&meta.key) {
                 // The LIST was made after this version and does not have the object: it came and went.
-                None if live && meta.resource_version <= *floor => return,
+                None if live && meta.resource_version <= *floor && !view.is_streamed(&meta.key) => return,
                 was => was.cloned(),
             },
         };
+        let epoch = telling.epoch;
+        // The view is ahead of the Watch.
+        if was.as_ref().is_some_and(|was| was.is_after(meta, epoch)) {
+            return;
+        }
+        let doubt = self.take_doubt(slot, meta, epoch).filter(|_| was.is_none());
+        let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         let selected = follower.selection.selects(&meta.key);
         let (on, fresh) = (follower.on, follower.fresh);
-        let epoch = telling.epoch;
         let mut say = |kind, reason, gap, missed| {
             if on.contains(kind) {
                 telling.add(slot, kind, reason, gap, missed, Content::Object(object.clone()));
@@ -197,11 +205,14 @@ impl Watch {
         };
         let found = if live { Reason::Watch } else { Reason::Reconcile };
         match was {
-            None if !selected => return,
+            // It may have been told of it when its selection was another one.
+            None if !selected && doubt.as_ref().is_some_and(|doubt| doubt.uid == meta.uid) => {
+                say(ChangeKind::Left, Reason::Selection, false, 0);
+            }
+            None if !selected && doubt.is_none() => return,
+            None if !selected => {}
             None if fresh && !live => say(ChangeKind::Snapshot, Reason::Snapshot, false, 0),
             None => say(ChangeKind::Added, found, skipped || !live, 0),
-            // The view is ahead of the Watch.
-            Some(was) if was.is_after(meta, epoch) => return,
             Some(was) if was.uid == meta.uid && !selected => {
                 say(ChangeKind::Left, Reason::Selection, false, 0);
             }
@@ -218,13 +229,16 @@ impl Watch {
                 self.tell_gone(slot, &meta.key, &was, telling);
             }
         }
+        if let Some(doubt) = doubt.filter(|doubt| doubt.uid != meta.uid) {
+            self.tell_gone(slot, &meta.key, &doubt, telling);
+        }
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         match &mut follower.phase {
-            Phase::Seam { view, .. } if selected => {
-                drop(view.insert(meta.key.clone(), Told::at(meta, epoch)));
+            Phase::Seam { view, .. } | Phase::Listing { view, .. } if selected => {
+                view.insert(meta.key.clone(), Told::at(meta, epoch));
             }
-            Phase::Seam { view, .. } => drop(view.remove(&meta.key)),
-            _ => {
+            Phase::Seam { view, .. } | Phase::Listing { view, .. } => drop(view.remove(&meta.key)),
+            Phase::Following => {
                 if let Some(entry) = self.known.get_mut(&meta.key) {
                     if selected { entry.told.insert(slot) } else { entry.told.remove(slot) }
                 }
@@ -244,17 +258,21 @@ impl Watch {
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         let meta = &object.meta;
         let was = match &mut follower.phase {
-            Phase::Listing { held, .. } => {
-                return held.push(Held::Deleted { object: object.clone(), epoch: self.epoch, skipped });
+            Phase::Listing { held, view, .. } if !view.follows(&meta.key) => {
+                let news = Held::Deleted { object: object.clone(), epoch: self.epoch, skipped };
+                return held.entry(meta.key.clone()).or_default().push(news);
             }
             Phase::Following => before.filter(|entry| entry.told.contains(slot)).map(Told::of),
-            Phase::Seam { view, .. }
+            Phase::Seam { view, .. } | Phase::Listing { view, .. }
                 if view.get(&meta.key).is_some_and(|was| was.is_before(meta, telling.epoch)) =>
             {
-                view.remove(&meta.key)
+                view.end(&meta.key)
             }
-            Phase::Seam { .. } => None,
+            Phase::Seam { .. } | Phase::Listing { .. } => None,
         };
+        let doubt = self.take_doubt(slot, meta, telling.epoch);
+        let was = was.or(doubt);
+        let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         let Some(was) = was else { return };
         if was.uid != meta.uid {
             self.tell_gone(slot, &meta.key, &was, telling);
@@ -268,6 +286,16 @@ impl Watch {
             };
             telling.add(slot, ChangeKind::Deleted, Reason::Watch, skipped || !known, 0, content);
         }
+    }
+
+    /// What `slot` may have been told under the name of `meta`, unless that was later: `meta` says what became of it.
+    fn take_doubt(&mut self, slot: Slot, meta: &Meta, epoch: Epoch) -> Option<Told> {
+        if self.doubts.is_empty() {
+            return None;
+        }
+        let doubted = (slot, meta.key.clone());
+        self.doubts.get(&doubted).filter(|doubt| !doubt.is_after(meta, epoch))?;
+        self.doubts.remove(&doubted)
     }
 
     /// Tells everybody who was told of the life in `entry` that it is over, which was concluded and not seen.

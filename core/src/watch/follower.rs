@@ -2,18 +2,20 @@
 //!
 //! A Subscription that follows is described by its bits in Known. While it is not (yet) told everything the
 //! Watch has decided, or is already told more, it has a *view* of its own: what it was told, by name. A LIST
-//! gives it the present at one version S. Per name, what the LIST showed comes first and only newer changes
-//! follow; names that the LIST did not show begin after S. When the Watch has passed S, view and Known agree.
+//! gives it the present at one version S. Names it was told of before go on as the stream says; of others, what
+//! the LIST showed comes first and only newer changes follow, and what the LIST did not show begins after S. When
+//! the Watch has passed S, view and Known agree.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::decide::Telling;
 use super::saved::Told;
+use super::view::View;
 use super::{Effect, Stream, Watch};
 use crate::change::{ChangeKind, ChangeKinds, Content, Epoch, Reason};
-use crate::known::{Entry, Slot, Slots};
-use crate::object::{Meta, Object, ObjectKey, ResourceVersion};
+use crate::known::{Entry, Slot};
+use crate::object::{Object, ObjectKey, ResourceVersion};
 use crate::route::Selection;
 
 /// A Subscription on this Watch.
@@ -24,6 +26,8 @@ pub(super) struct Follower {
     /// It was never yet told everything that exists.
     pub(super) fresh: bool,
     pub(super) phase: Phase,
+    /// The store has a view of it.
+    pub(super) stored: bool,
 }
 
 /// Where the knowledge of what it was told is kept.
@@ -31,22 +35,19 @@ pub(super) struct Follower {
 pub(super) enum Phase {
     /// In Known, as its bit.
     Following,
-    /// In a view of its own, while a LIST brings what exists. Changes of that time wait. Complete → `Seam`;
-    /// a snapshot of the Watch takes over → `Seam`.
+    /// In a view of its own, while a LIST brings what exists. Changes of names that are not in the view wait.
+    /// Complete → `Seam`; a snapshot of the Watch takes over → `Seam`.
     Listing {
         list: u32,
         /// The newest version when the LIST was asked for: it cannot be older, unless history went back.
         since: ResourceVersion,
         view: View,
-        held: Vec<Held>,
+        held: BTreeMap<ObjectKey, Vec<Held>>,
     },
     /// In a view of its own, until the Watch has passed `floor`, the version of the LIST → `Following`; or,
     /// in a snapshot, until that is complete → `Following`, or `Listing` when it came after the start.
     Seam { floor: ResourceVersion, view: View, relist: bool },
 }
-
-/// What one Subscription was told, by name.
-pub(super) type View = HashMap<ObjectKey, Told>;
 
 /// News that came while a LIST was under way.
 #[derive(Clone, Debug)]
@@ -75,8 +76,9 @@ impl Watch {
         if self.followers.len() <= slot.0 {
             self.followers.resize(slot.0 + 1, None);
         }
-        let phase = self.entrance(slot, View::new(), effects);
-        self.followers[slot.0] = Some(Follower { selection, on, fresh: true, phase });
+        let phase = self.entrance(slot, View::default(), effects);
+        let stored = false;
+        self.followers[slot.0] = Some(Follower { selection, on, fresh: true, phase, stored });
     }
 
     pub(super) fn edit(
@@ -93,19 +95,25 @@ impl Watch {
         if follower.selection == selection {
             return;
         }
-        follower.selection = selection;
+        let before = std::mem::replace(&mut follower.selection, selection);
         let phase = std::mem::replace(&mut follower.phase, Phase::Following);
         let phase = match phase {
             Phase::Following => {
-                let view = self.take_told(slot);
+                let mut view = self.told_view(slot);
+                view.keep_steady(&before, true);
                 self.entrance(slot, view, effects)
             }
-            Phase::Seam { floor, view, .. } if matches!(self.stream, Stream::Snapshot { .. }) => {
+            Phase::Seam { floor, mut view, relist } if matches!(self.stream, Stream::Snapshot { .. }) => {
+                view.keep_steady(&before, !relist);
                 Phase::Seam { floor, view, relist: true }
             }
             // The Watch may be behind what the view holds; changes per name still continue it.
-            Phase::Seam { view, .. } => self.entrance(slot, view, effects),
-            Phase::Listing { view, held, .. } => {
+            Phase::Seam { mut view, relist, .. } => {
+                view.keep_steady(&before, !relist);
+                self.entrance(slot, view, effects)
+            }
+            Phase::Listing { mut view, held, .. } => {
+                view.keep_steady(&before, false);
                 let list = self.next_list(slot, effects);
                 Phase::Listing { list, since: self.newest, view, held }
             }
@@ -117,8 +125,10 @@ impl Watch {
 
     pub(super) fn leave(&mut self, slot: Slot, effects: &mut Vec<Effect>) {
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::take) else { return };
-        for (_, entry) in self.known.iter_mut() {
-            entry.told.remove(slot);
+        self.known.take_told(slot);
+        self.doubts.retain(|(doubted, _), _| *doubted != slot);
+        if follower.stored {
+            self.emptied.push(slot);
         }
         if matches!(follower.phase, Phase::Listing { .. }) {
             effects.push(Effect::StopList(slot));
@@ -136,7 +146,7 @@ impl Watch {
             Stream::Snapshot { .. } => Phase::Seam { floor, view, relist: true },
             Stream::Closed | Stream::Live { .. } => {
                 let list = self.next_list(slot, effects);
-                Phase::Listing { list, since: self.newest, view, held: Vec::new() }
+                Phase::Listing { list, since: self.newest, view, held: BTreeMap::new() }
             }
         }
     }
@@ -148,42 +158,54 @@ impl Watch {
     }
 
     /// Takes the bits of `slot` out of Known, as a view.
-    fn take_told(&mut self, slot: Slot) -> View {
-        let mut view = View::new();
-        for (key, entry) in self.known.iter_mut().filter(|(_, entry)| entry.told.contains(slot)) {
-            entry.told.remove(slot);
-            view.insert(key.clone(), Told::of(entry));
-        }
-        view
+    pub(super) fn told_view(&mut self, slot: Slot) -> View {
+        self.known.take_told(slot).into_iter().map(|(key, entry)| (key, Told::of(&entry))).collect()
     }
 
-    /// An object of the LIST for one Subscription. What its view has already is continued by the changes that
-    /// wait; only what it has not, or what is no longer selected, is told from here.
+    /// An object of the LIST for one Subscription. What its view has already is continued by the stream; only
+    /// what it has not, or what is no longer selected, is told from here.
     pub(super) fn listed(&mut self, slot: Slot, list: u32, object: &Arc<Object>, effects: &mut Vec<Effect>) {
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         let Phase::Listing { list: current, view, .. } = &mut follower.phase else { return };
-        if *current != list {
+        let meta = &object.meta;
+        if *current != list || view.get(&meta.key).is_none() && view.is_streamed(&meta.key) {
             return;
         }
-        let meta = &object.meta;
         self.newest = self.newest.max(meta.resource_version);
+        let mut telling = Telling::new(self.epoch);
         let selected = follower.selection.selects(&meta.key);
-        let (kind, reason) = match (selected, view.get(&meta.key)) {
-            (true, None) if follower.fresh => (ChangeKind::Snapshot, Reason::Snapshot),
-            (true, None) => (ChangeKind::Added, Reason::Selection),
-            (false, Some(was)) if was.uid == meta.uid => (ChangeKind::Left, Reason::Selection),
-            _ => return,
+        let mut was = view.get(&meta.key).cloned();
+        if was.is_none()
+            && let Some(doubt) = self.doubts.remove(&(slot, meta.key.clone()))
+        {
+            if doubt.uid != meta.uid {
+                self.tell_gone(slot, &meta.key, &doubt, &mut telling);
+            } else if !selected {
+                was = Some(doubt);
+            }
+        }
+        let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
+        let Phase::Listing { view, held, .. } = &mut follower.phase else { return };
+        let told = match (selected, was) {
+            (true, None) if follower.fresh => Some((ChangeKind::Snapshot, Reason::Snapshot)),
+            (true, None) => Some((ChangeKind::Added, Reason::Selection)),
+            (false, Some(was)) if was.uid == meta.uid => Some((ChangeKind::Left, Reason::Selection)),
+            _ => None,
         };
-        if selected {
-            view.insert(meta.key.clone(), Told::at(meta, self.epoch));
-        } else {
-            view.remove(&meta.key);
+        let mut waited = Vec::new();
+        match told {
+            None => {}
+            Some((ChangeKind::Left, _)) => drop(view.remove(&meta.key)),
+            Some(_) => {
+                view.insert(meta.key.clone(), Told::at(meta, self.epoch));
+                waited = held.remove(&meta.key).unwrap_or_default();
+            }
         }
-        if follower.on.contains(kind) {
-            let mut telling = Telling::new(self.epoch);
+        if let Some((kind, reason)) = told.filter(|(kind, _)| follower.on.contains(*kind)) {
             telling.add(slot, kind, reason, false, 0, Content::Object(object.clone()));
-            telling.finish(effects);
         }
+        telling.finish(effects);
+        self.tell_held(slot, waited, effects);
     }
 
     /// The LIST is complete: what waited follows, and the Watch goes on from there.
@@ -205,6 +227,7 @@ impl Watch {
         }
         self.newest = self.newest.max(version);
         self.release(slot, version, effects);
+        self.conclude_doubts(slot, effects);
         if let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) {
             follower.fresh = false;
         }
@@ -220,7 +243,14 @@ impl Watch {
         let Phase::Listing { view, held, .. } = &mut follower.phase else { return };
         let (view, held) = (std::mem::take(view), std::mem::take(held));
         follower.phase = Phase::Seam { floor, view, relist: false };
-        for news in held {
+        for waited in held.into_values() {
+            self.tell_held(slot, waited, effects);
+        }
+    }
+
+    /// Tells the news of one name that waited.
+    fn tell_held(&mut self, slot: Slot, waited: Vec<Held>, effects: &mut Vec<Effect>) {
+        for news in waited {
             let (Held::Present { epoch, .. } | Held::Deleted { epoch, .. }) = news;
             let mut telling = Telling::new(epoch);
             match news {
@@ -233,6 +263,16 @@ impl Watch {
             }
             telling.finish(effects);
         }
+    }
+
+    /// What may have been told and was not seen in a complete view of what exists is gone.
+    pub(super) fn conclude_doubts(&mut self, slot: Slot, effects: &mut Vec<Effect>) {
+        let mut telling = Telling::new(self.epoch);
+        let doubts: Vec<_> = self.doubts.extract_if(.., |(doubted, _), _| *doubted == slot).collect();
+        for ((_, key), told) in doubts {
+            self.tell_gone(slot, &key, &told, &mut telling);
+        }
+        telling.finish(effects);
     }
 
     /// The Watch has decided everything up to `position`: where that is past the LIST, Known and the view
@@ -255,7 +295,7 @@ impl Watch {
     /// means that; else, because it was told, it is put there.
     pub(super) fn put_told(&mut self, slot: Slot, view: View, sound: bool, effects: &mut Vec<Effect>) {
         let mut telling = Telling::new(self.epoch);
-        for (key, told) in view {
+        for (key, told) in view.into_told() {
             let later = |entry: &Entry| (entry.epoch, entry.version) < (told.epoch, told.version);
             match self.known.get_mut(&key) {
                 Some(entry) if entry.uid == told.uid => {
@@ -276,47 +316,5 @@ impl Watch {
             }
         }
         telling.finish(effects);
-    }
-}
-
-// === impl Told ===
-
-impl Told {
-    /// What is told of `meta` in `epoch`.
-    pub(super) fn at(meta: &Meta, epoch: Epoch) -> Self {
-        let (uid, version) = (meta.uid.clone(), meta.resource_version);
-        Self { uid, version, epoch, generation: meta.generation.unwrap_or_default() }
-    }
-
-    /// What those were told who have their bit in `entry`.
-    pub(super) fn of(entry: &Entry) -> Self {
-        let Entry { uid, version, epoch, generation, .. } = entry;
-        Self { uid: uid.clone(), version: *version, epoch: *epoch, generation: *generation }
-    }
-
-    /// The same as an entry of Known that no snapshot has seen, and that may have missed a version.
-    fn into_entry(self, slot: Slot) -> Entry {
-        let Self { uid, version, epoch, generation } = self;
-        let mut told = Slots::default();
-        told.insert(slot);
-        Entry { uid, version, epoch, generation, told, seen: 0, skipped: true }
-    }
-
-    /// Whether `meta`, in `epoch`, is later.
-    pub(super) fn is_before(&self, meta: &Meta, epoch: Epoch) -> bool {
-        (self.epoch, self.version) < (epoch, meta.resource_version)
-    }
-
-    /// Whether `meta`, in `epoch`, is earlier.
-    pub(super) fn is_after(&self, meta: &Meta, epoch: Epoch) -> bool {
-        (self.epoch, self.version) > (epoch, meta.resource_version)
-    }
-
-    /// How many generations lie between what was told and `meta`, without either.
-    pub(super) fn missed(&self, meta: &Meta) -> u64 {
-        match meta.generation {
-            Some(generation) if self.generation > 0 => generation.saturating_sub(self.generation + 1),
-            _ => 0,
-        }
     }
 }

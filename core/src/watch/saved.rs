@@ -4,10 +4,16 @@
 //! only where that began, and a restart begins it again. What was told since the last difference was stored is in
 //! the told log, and comes back as *doubts*: the Subscription may have heard of it, or not.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
+use super::follower::{Follower, Phase};
+pub use super::view::Streamed;
+use super::view::View;
+use super::{Stream, Watch};
 use crate::change::{ChangeKinds, Epoch};
-use crate::known::{Entry, Slot};
+use crate::known::{Entry, Known, Slot};
 use crate::object::{ObjectKey, ResourceVersion, Uid};
 use crate::route::Selection;
 
@@ -51,13 +57,16 @@ pub enum SavedPhase {
     /// In Known.
     Following,
     /// In a view, while a LIST was under way; it begins again.
-    Listing,
+    Listing {
+        /// Names of which it does not have to tell first.
+        streamed: Streamed,
+    },
     /// In a view, until the Watch has passed the LIST.
     Seam {
         /// The version of the LIST.
         floor: ResourceVersion,
-        /// Names that the changes of the Watch continue, whatever the LIST showed.
-        continued: Vec<ObjectKey>,
+        /// Names that the stream alone continues, whatever the LIST showed.
+        streamed: Streamed,
         /// It has to be listed once more.
         relist: bool,
     },
@@ -107,4 +116,138 @@ pub struct Doubt {
     pub key: ObjectKey,
     /// What it may have been told.
     pub told: Told,
+}
+
+// === impl Watch ===
+
+impl Watch {
+    /// The Watch as it was stored, and what may have been told after that. It takes differences from now on; from
+    /// nothing it is a new Watch that does.
+    pub fn restore(head: Head, saved: Saved, doubts: impl IntoIterator<Item = Doubt>) -> Self {
+        let Head { position, reconciling, newest, epoch, blind, followers, doubts: older } = head;
+        let Saved { known, views } = saved;
+        let stream = if reconciling || position.is_none() { Stream::Lost } else { Stream::Closed };
+        let known = Known::restore(known);
+        let mut watch = Self { known, position, newest, epoch, stream, blind, ..Self::default() };
+        let mut told: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for (slot, key, entry) in views {
+            told.entry(slot).or_default().insert(key, entry);
+        }
+        for follower in followers {
+            let slot = follower.slot;
+            if watch.followers.len() <= slot.0 {
+                watch.followers.resize(slot.0 + 1, None);
+            }
+            let told = told.remove(&slot).unwrap_or_default();
+            watch.followers[slot.0] = Some(follower.restore(told, newest));
+        }
+        let follows = |slot: Slot| watch.followers.get(slot.0).is_some_and(Option::is_some);
+        let doubts = older.into_iter().chain(doubts).filter(|doubt| follows(doubt.slot));
+        watch.doubts = doubts.map(|Doubt { slot, key, told }| ((slot, key), told)).collect();
+        watch.list_the_doubtful();
+        watch
+    }
+
+    /// The head, and what changed besides since this was asked last.
+    pub fn take_difference(&mut self) -> (Head, Difference) {
+        let mut difference = Difference {
+            known: self.known.take_difference(),
+            emptied: std::mem::take(&mut self.emptied),
+            views: Vec::new(),
+        };
+        for (slot, follower) in self.followers.iter_mut().enumerate() {
+            let (slot, Some(follower)) = (Slot(slot), follower) else { continue };
+            match &mut follower.phase {
+                Phase::Following if std::mem::replace(&mut follower.stored, false) => {
+                    difference.emptied.push(slot);
+                }
+                Phase::Following => {}
+                Phase::Listing { view, .. } | Phase::Seam { view, .. } => {
+                    follower.stored = true;
+                    let changed = view.take_difference();
+                    if changed.whole {
+                        difference.emptied.push(slot);
+                    }
+                    difference.views.extend(changed.entries.into_iter().map(|(key, told)| (slot, key, told)));
+                }
+            }
+        }
+        (self.head(), difference)
+    }
+
+    fn head(&self) -> Head {
+        let saved = |(slot, follower): (usize, &Option<Follower>)| {
+            follower.as_ref().map(|follower| follower.save(Slot(slot)))
+        };
+        Head {
+            position: self.position,
+            reconciling: self.position().is_none(),
+            newest: self.newest,
+            epoch: self.epoch,
+            blind: self.blind,
+            followers: self.followers.iter().enumerate().filter_map(saved).collect(),
+            doubts: self
+                .doubts
+                .iter()
+                .map(|((slot, key), told)| Doubt { slot: *slot, key: key.clone(), told: told.clone() })
+                .collect(),
+        }
+    }
+
+    /// A stream that resumes shows again what was told of it since the position. What is older was told by a LIST
+    /// or a snapshot, and only another LIST can say what became of it.
+    fn list_the_doubtful(&mut self) {
+        let Some(position) = self.position() else { return };
+        let old = |told: &Told| told.version <= position || told.epoch != self.epoch;
+        let doubtful: BTreeSet<_> =
+            self.doubts.iter().filter(|(_, told)| old(told)).map(|((slot, _), _)| *slot).collect();
+        for slot in doubtful {
+            let follows = |follower: &Follower| matches!(follower.phase, Phase::Following);
+            if self.followers[slot.0].as_ref().is_some_and(follows) {
+                let mut view = self.told_view(slot);
+                if let Some(follower) = &mut self.followers[slot.0] {
+                    view.keep_steady(&follower.selection, true);
+                    follower.phase =
+                        Phase::Listing { list: 0, since: self.newest, view, held: BTreeMap::new() };
+                }
+            }
+        }
+    }
+}
+
+// === impl Follower ===
+
+impl Follower {
+    fn save(&self, slot: Slot) -> SavedFollower {
+        let Self { selection, on, fresh, phase, stored: _ } = self;
+        let phase = match phase {
+            Phase::Following => SavedPhase::Following,
+            Phase::Listing { view, .. } => SavedPhase::Listing { streamed: view.streamed().clone() },
+            Phase::Seam { floor, view, relist } => {
+                SavedPhase::Seam { floor: *floor, streamed: view.streamed().clone(), relist: *relist }
+            }
+        };
+        SavedFollower { slot, selection: selection.clone(), on: *on, fresh: *fresh, phase }
+    }
+}
+
+// === impl SavedFollower ===
+
+impl SavedFollower {
+    fn restore(self, told: BTreeMap<ObjectKey, Told>, newest: ResourceVersion) -> Follower {
+        let Self { slot: _, selection, on, fresh, phase } = self;
+        let stored = phase != SavedPhase::Following;
+        let phase = match phase {
+            SavedPhase::Following => Phase::Following,
+            SavedPhase::Listing { streamed } => {
+                let view = View::restore(told, streamed);
+                Phase::Listing { list: 0, since: newest, view, held: BTreeMap::new() }
+            }
+            SavedPhase::Seam { floor, streamed, relist } => {
+                let view = View::restore(told, streamed);
+                Phase::Seam { floor, view, relist }
+            }
+        };
+        Follower { selection, on, fresh, phase, stored }
+    }
 }

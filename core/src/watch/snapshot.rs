@@ -1,7 +1,10 @@
 //! Comparing the present state with what was told, at the start and after history was lost.
 
+use std::collections::BTreeMap;
+
 use super::decide::Telling;
-use super::follower::{Phase, View};
+use super::follower::Phase;
+use super::view::View;
 use super::{Effect, Stream, Watch};
 use crate::known::Slot;
 use crate::object::ResourceVersion;
@@ -41,9 +44,7 @@ impl Watch {
             self.conclude_deletes(effects);
         } else {
             // What was not seen may have been what could not be named: its next version has a gap before it.
-            let attempt = self.attempt;
-            let unseen = self.known.iter_mut().filter(|(_, entry)| entry.seen != attempt);
-            unseen.for_each(|(_, entry)| entry.skipped = true);
+            self.known.doubt_unseen(self.attempt);
         }
         for slot in (0..self.followers.len()).map(Slot) {
             self.snapshot_complete_for(slot, sound, version, effects);
@@ -77,6 +78,9 @@ impl Watch {
             if std::mem::replace(&mut follower.fresh, false) {
                 effects.push(Effect::Joined(slot));
             }
+            if sound {
+                self.conclude_doubts(slot, effects);
+            }
             return;
         };
         let (mut view, relist) = (std::mem::take(view), *relist);
@@ -86,7 +90,7 @@ impl Watch {
             }
             let list = self.next_list(slot, effects);
             if let Some(follower) = self.followers[slot.0].as_mut() {
-                follower.phase = Phase::Listing { list, since: version, view, held: Vec::new() };
+                follower.phase = Phase::Listing { list, since: version, view, held: BTreeMap::new() };
             }
             return;
         }
@@ -95,13 +99,16 @@ impl Watch {
             effects.push(Effect::Joined(slot));
         }
         self.put_told(slot, view, sound, effects);
+        if sound {
+            self.conclude_doubts(slot, effects);
+        }
     }
 
     /// Takes out of a view, and tells, what the snapshot showed to be gone.
     fn conclude_view(&mut self, slot: Slot, view: &mut View, effects: &mut Vec<Effect>) {
-        let gone = |key: &_, uid: &_| self.known.get(key).is_none_or(|entry| entry.uid != *uid);
+        let gone = view.take_if(|key, told| self.known.get(key).is_none_or(|entry| entry.uid != told.uid));
         let mut telling = Telling::new(self.epoch);
-        for (key, told) in view.extract_if(|key, told| gone(key, &told.uid)) {
+        for (key, told) in gone {
             self.tell_gone(slot, &key, &told, &mut telling);
         }
         telling.finish(effects);

@@ -38,9 +38,10 @@ fn a_second_subscription_hears_the_snapshot_first_and_nothing_twice_at_the_seam(
         told(&effects, A),
         ["updated a ua 21", "updated a ua 25", "deleted b ub 26", "added c uc 27", "updated a ua 31"]
     );
-    assert_eq!(told(&effects, B), ["snapshot a ua 25"]);
+    // What it was told of goes on; what it was not told of waits.
+    assert_eq!(told(&effects, B), ["snapshot a ua 25", "updated a ua 31"]);
     let effects = run(&mut watch, [listed(B, list, "c", "uc", 27), list_complete(B, list, 30)]);
-    assert_eq!(told(&effects, B), ["snapshot c uc 27", "updated a ua 31"]);
+    assert_eq!(told(&effects, B), ["snapshot c uc 27"]);
     let effects = run(&mut watch, [present("c", "uc", 41)]);
     assert_eq!(
         (told(&effects, A), told(&effects, B)),
@@ -70,13 +71,15 @@ fn a_list_ahead_of_the_watch_suppresses_what_it_showed_already() {
 fn a_snapshot_of_the_watch_takes_the_place_of_a_list() {
     let mut watch = following();
     let list = list_of(&run(&mut watch, [join(B)]), B);
-    run(&mut watch, [listed(B, list, "a", "ua", 25), present("a", "ua", 25), present("a", "ua", 32)]);
-    let effects = run(&mut watch, [Input::Expired, Input::SnapshotStarted]);
+    run(&mut watch, [present("a", "ua", 21), listed(B, list, "a", "ua", 25), present("a", "ua", 25)]);
+    let effects = run(&mut watch, [present("c", "uc", 32), Input::Expired, Input::SnapshotStarted]);
     assert!(effects.contains(&Effect::StopList(B)));
-    // What waited is not lost with the stream.
-    assert_eq!(told(&effects, B), ["updated a ua 32"]);
-    let effects = run(&mut watch, [present("b", "ub", 11), listed(B, list, "x", "ux", 33), complete(40)]);
-    assert_eq!(told(&effects, B), ["snapshot b ub 11", "deleted a ua 32 gap"]);
+    // What waited comes with the snapshot.
+    assert_eq!(told(&effects, B), [""; 0]);
+    let snapshot =
+        [present("b", "ub", 11), listed(B, list, "x", "ux", 33), present("c", "uc", 32), complete(40)];
+    let effects = run(&mut watch, snapshot);
+    assert_eq!(told(&effects, B), ["snapshot b ub 11", "snapshot c uc 32", "deleted a ua 25 gap"]);
     assert!(effects.contains(&Effect::Joined(B)));
 }
 
@@ -127,4 +130,36 @@ fn a_slot_that_was_left_starts_anew() {
     let list = list_of(&run(&mut watch, [join(A)]), A);
     let effects = run(&mut watch, [listed(A, list, "a", "ua", 21), list_complete(A, list, 22)]);
     assert_eq!(told(&effects, A), ["snapshot a ua 21"]);
+}
+
+/// The stream still brings how the life ended that the LIST does not show any more, and then the next one.
+#[test]
+fn a_name_with_a_new_life_in_the_list_is_continued_by_the_stream() {
+    let mut watch = following();
+    let everything = |slot| Input::Edit { slot, selection: Selection::ALL, on: ChangeKinds::ALL };
+    let shop = Selection { namespaces: crate::route::Namespaces::Only(["shop".to_owned()].into()) };
+    run(&mut watch, [Input::Edit { slot: A, selection: shop, on: ChangeKinds::ALL }]);
+    let list = list_of(&run(&mut watch, [everything(A)]), A);
+    let effects = run(&mut watch, [listed(A, list, "a", "later", 27), list_complete(A, list, 30)]);
+    assert_eq!(told(&effects, A), [""; 0]);
+    let stream = [
+        present("a", "ua", 21),
+        deleted("a", "ua", 25),
+        present("a", "later", 26),
+        present("a", "later", 27),
+    ];
+    assert_eq!(
+        told(&run(&mut watch, stream), A),
+        ["updated a ua 21", "deleted a ua 25", "added a later 26", "updated a later 27"]
+    );
+}
+
+/// An edit does not make a hole in what was selected before and after.
+#[test]
+fn what_was_selected_all_the_time_misses_nothing_while_the_rest_is_listed() {
+    let mut watch = following();
+    let shop = Selection { namespaces: crate::route::Namespaces::Only(["shop".to_owned()].into()) };
+    let list = list_of(&run(&mut watch, [Input::Edit { slot: A, selection: shop, on: ChangeKinds::ALL }]), A);
+    let came_and_went = [present("d", "ud", 21), deleted("d", "ud", 22), list_complete(A, list, 30)];
+    assert_eq!(told(&run(&mut watch, came_and_went), A), ["added d ud 21", "deleted d ud 22"]);
 }

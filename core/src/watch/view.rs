@@ -1,0 +1,177 @@
+//! What one Subscription was told, by name, while Known cannot say it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::saved::Told;
+use crate::change::Epoch;
+use crate::known::{Entry, Slot, Slots};
+use crate::object::{Meta, ObjectKey};
+use crate::route::Selection;
+
+/// What one Subscription was told, by name, in the order of names.
+#[derive(Clone, Debug, Default)]
+pub(super) struct View {
+    told: BTreeMap<ObjectKey, Told>,
+    /// Names that the stream alone continues, whatever a LIST showed or did not show.
+    streamed: Streamed,
+    /// What changed since the last difference was taken; all of it where that was never done.
+    noted: Option<BTreeSet<ObjectKey>>,
+}
+
+/// Names of which no LIST has to tell first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Streamed {
+    /// Their life ended in the stream while the view was in use: what comes next under them is news.
+    continued: BTreeSet<ObjectKey>,
+    /// They were selected all the time: by each of these, one after the other. None: there was no such time.
+    steady: Vec<Selection>,
+}
+
+/// How a view is to be changed where it is stored.
+pub(super) struct ViewDifference {
+    /// What is stored there goes first.
+    pub(super) whole: bool,
+    pub(super) entries: Vec<(ObjectKey, Option<Told>)>,
+}
+
+// === impl View ===
+
+impl View {
+    /// What was stored.
+    pub(super) fn restore(told: BTreeMap<ObjectKey, Told>, streamed: Streamed) -> Self {
+        Self { told, streamed, noted: Some(BTreeSet::new()) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    pub(super) fn get(&self, key: &ObjectKey) -> Option<&Told> {
+        self.told.get(key)
+    }
+
+    pub(super) fn insert(&mut self, key: ObjectKey, told: Told) {
+        self.note(&key);
+        self.told.insert(key, told);
+    }
+
+    pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<Told> {
+        self.note(key);
+        self.told.remove(key)
+    }
+
+    /// The stream said that the life under this name is over.
+    pub(super) fn end(&mut self, key: &ObjectKey) -> Option<Told> {
+        self.streamed.continued.insert(key.clone());
+        self.remove(key)
+    }
+
+    /// The Subscription had everything of this selection when it was edited. A view that never had everything of
+    /// any says nothing of that.
+    pub(super) fn keep_steady(&mut self, selection: &Selection, complete: bool) {
+        if complete {
+            self.streamed.steady = vec![selection.clone()];
+        } else if !self.streamed.steady.is_empty() {
+            self.streamed.steady.push(selection.clone());
+        }
+    }
+
+    /// Whether the stream goes on with this name: no LIST has to come before.
+    pub(super) fn follows(&self, key: &ObjectKey) -> bool {
+        self.told.contains_key(key) || self.is_streamed(key)
+    }
+
+    /// Whether the stream alone says what exists under this name.
+    pub(super) fn is_streamed(&self, key: &ObjectKey) -> bool {
+        let Streamed { continued, steady } = &self.streamed;
+        continued.contains(key) || !steady.is_empty() && steady.iter().all(|selection| selection.selects(key))
+    }
+
+    pub(super) fn streamed(&self) -> &Streamed {
+        &self.streamed
+    }
+
+    /// Takes out what `gone` says, in the order of names.
+    pub(super) fn take_if(&mut self, gone: impl Fn(&ObjectKey, &Told) -> bool) -> Vec<(ObjectKey, Told)> {
+        let keys: Vec<_> =
+            self.told.iter().filter(|(key, told)| gone(key, told)).map(|(key, _)| key.clone()).collect();
+        keys.into_iter().filter_map(|key| self.remove(&key).map(|told| (key, told))).collect()
+    }
+
+    pub(super) fn into_told(self) -> BTreeMap<ObjectKey, Told> {
+        self.told
+    }
+
+    /// What changed since this was asked last.
+    pub(super) fn take_difference(&mut self) -> ViewDifference {
+        match self.noted.replace(BTreeSet::new()) {
+            None => {
+                let entries = self.told.iter().map(|(key, told)| (key.clone(), Some(told.clone())));
+                ViewDifference { whole: true, entries: entries.collect() }
+            }
+            Some(noted) => {
+                let present = |key: ObjectKey| {
+                    let told = self.told.get(&key).cloned();
+                    (key, told)
+                };
+                ViewDifference { whole: false, entries: noted.into_iter().map(present).collect() }
+            }
+        }
+    }
+
+    fn note(&mut self, key: &ObjectKey) {
+        if let Some(noted) = &mut self.noted {
+            noted.insert(key.clone());
+        }
+    }
+}
+
+impl FromIterator<(ObjectKey, Told)> for View {
+    fn from_iter<T: IntoIterator<Item = (ObjectKey, Told)>>(told: T) -> Self {
+        Self { told: told.into_iter().collect(), ..Self::default() }
+    }
+}
+
+// === impl Told ===
+
+impl Told {
+    /// What is told of `meta` in `epoch`.
+    pub(super) fn at(meta: &Meta, epoch: Epoch) -> Self {
+        let (uid, version) = (meta.uid.clone(), meta.resource_version);
+        Self { uid, version, epoch, generation: meta.generation.unwrap_or_default() }
+    }
+
+    /// What those were told who have their bit in `entry`.
+    pub(super) fn of(entry: &Entry) -> Self {
+        let Entry { uid, version, epoch, generation, .. } = entry;
+        Self { uid: uid.clone(), version: *version, epoch: *epoch, generation: *generation }
+    }
+
+    /// The same as an entry of Known that no snapshot has seen, and that may have missed a version.
+    pub(super) fn into_entry(self, slot: Slot) -> Entry {
+        let Self { uid, version, epoch, generation } = self;
+        let mut told = Slots::default();
+        told.insert(slot);
+        Entry { uid, version, epoch, generation, told, seen: 0, skipped: true }
+    }
+
+    /// Whether `meta`, in `epoch`, is later.
+    pub(super) fn is_before(&self, meta: &Meta, epoch: Epoch) -> bool {
+        (self.epoch, self.version) < (epoch, meta.resource_version)
+    }
+
+    /// Whether `meta`, in `epoch`, is earlier.
+    pub(super) fn is_after(&self, meta: &Meta, epoch: Epoch) -> bool {
+        (self.epoch, self.version) > (epoch, meta.resource_version)
+    }
+
+    /// How many generations lie between what was told and `meta`, without either.
+    pub(super) fn missed(&self, meta: &Meta) -> u64 {
+        match meta.generation {
+            Some(generation) if self.generation > 0 => generation.saturating_sub(self.generation + 1),
+            _ => 0,
+        }
+    }
+}
