@@ -73,6 +73,9 @@ pub enum Content {
         uid: Uid,
         /// The last known version.
         resource_version: ResourceVersion,
+        /// At this version it was gone, and whatever was told of it before is not later. The highest there is
+        /// where history went back since.
+        gone_at: ResourceVersion,
     },
 }
 
@@ -151,6 +154,15 @@ impl Change {
         match &self.content {
             Content::Object(object) => Some(&object.meta),
             Content::Identity { .. } => None,
+        }
+    }
+
+    /// Where it stands among what is told of its name: history, version, and whether the end of a life was
+    /// concluded, which comes after whatever else has that version.
+    pub fn order(&self) -> (Epoch, ResourceVersion, bool) {
+        match &self.content {
+            Content::Object(object) => (self.epoch, object.meta.resource_version, false),
+            Content::Identity { gone_at, .. } => (self.epoch, *gone_at, true),
         }
     }
 

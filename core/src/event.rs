@@ -51,6 +51,8 @@ pub struct Event {
     pub sequence: String,
     /// `k8suid`.
     pub uid: Uid,
+    /// The version the data is of; of a concluded delete the last one known.
+    pub resource_version: ResourceVersion,
     /// `k8sgeneration`, where the resource has one.
     pub generation: Option<u64>,
     /// `reason`.
@@ -119,6 +121,7 @@ impl Event {
             key: change.key().clone(),
             sequence: sequence(change),
             uid: change.uid().clone(),
+            resource_version: change.resource_version(),
             generation: meta.and_then(|meta| meta.generation),
             reason: change.reason,
             gap: change.gap,
@@ -126,7 +129,7 @@ impl Event {
             traceparent,
             data: match &change.content {
                 Content::Object(object) => object.body.clone(),
-                Content::Identity { key, uid, resource_version } => {
+                Content::Identity { key, uid, resource_version, gone_at: _ } => {
                     identity(&context.resource, key, uid, *resource_version)
                 }
             },
@@ -176,9 +179,7 @@ impl Event {
     /// The same Event with only the identity of the object as data, for a broker that cannot take all of it.
     #[must_use]
     pub fn to_reference(&self) -> Self {
-        let resource_version = self.sequence.get(13..33).and_then(|digits| digits.parse().ok());
-        let resource_version = ResourceVersion(resource_version.unwrap_or_default());
-        let data = identity(&self.context.resource, &self.key, &self.uid, resource_version);
+        let data = identity(&self.context.resource, &self.key, &self.uid, self.resource_version);
         Self { data, ..self.clone() }
     }
 }
@@ -202,13 +203,10 @@ fn event_id(change: &Change, subscription_generation: u64) -> String {
     id
 }
 
-/// Compared as text. A concluded delete sorts right after the last version that is known.
+/// Compared as text.
 fn sequence(change: &Change) -> String {
-    let mut sequence = format!("{:012}.{:020}", change.epoch.0, change.resource_version().0);
-    if matches!(change.content, Content::Identity { .. }) {
-        sequence.push_str(".d");
-    }
-    sequence
+    let (epoch, version, concluded) = change.order();
+    format!("{:012}.{:020}{}", epoch.0, version.0, if concluded { ".d" } else { "" })
 }
 
 /// What stands for an object whose content is not known or not sent. Never empty: no data in Kafka's binary

@@ -60,7 +60,8 @@ pub struct Slots {
 impl Known {
     /// What was stored, from which differences are taken on.
     pub fn restore(entries: impl IntoIterator<Item = (ObjectKey, Entry)>) -> Self {
-        let kept = |(key, entry)| (key, Kept { entry, noted: false });
+        // Attempts are counted anew.
+        let kept = |(key, entry): (_, Entry)| (key, Kept { entry: Entry { seen: 0, ..entry }, noted: false });
         Self { objects: entries.into_iter().map(kept).collect(), noted: Some(Vec::new()) }
     }
 

@@ -11,6 +11,8 @@
 mod cluster;
 #[path = "model/consumer.rs"]
 mod consumer;
+#[path = "model/disk.rs"]
+mod disk;
 #[path = "model/world.rs"]
 mod world;
 
@@ -40,6 +42,16 @@ fn any_action() -> impl Strategy<Value = Action> {
     ]
 }
 
+/// The same in a world where processes crash, and things are told some time after they are decided.
+fn any_mortal_action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        60 => any_action(),
+        15 => (0..3_usize).prop_map(Action::Deliver),
+        6 => Just(Action::Flush),
+        3 => Just(Action::Crash),
+    ]
+}
+
 /// The same sequences in every run, so that a failure is there again tomorrow. To look for others:
 /// `PROPTEST_RNG_SEED=$RANDOM PROPTEST_CASES=100000 cargo test -p tidings-core --test model`.
 fn config() -> ProptestConfig {
@@ -61,6 +73,17 @@ proptest! {
         actions in proptest::collection::vec(any_action(), 1..120)
     ) {
         let mut world = World::default();
+        for action in actions {
+            world.act(action);
+        }
+        world.settle();
+    }
+
+    #[test]
+    fn consumers_end_up_with_what_the_cluster_holds_whenever_the_process_crashes(
+        actions in proptest::collection::vec(any_mortal_action(), 1..160)
+    ) {
+        let mut world = World::mortal();
         for action in actions {
             world.act(action);
         }

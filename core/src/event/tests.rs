@@ -53,6 +53,7 @@ fn concluded_delete() -> Change {
             key: ObjectKey::new(Some("shop"), "milk"),
             uid: Uid::new(UID),
             resource_version: ResourceVersion(42),
+            gone_at: ResourceVersion(45),
         },
         gap: true,
         ..change(ChangeKind::Deleted, Reason::Reconcile)
@@ -83,8 +84,8 @@ fn a_sequence_sorts_as_text_by_epoch_then_version_then_concluded_delete() {
     let at = |epoch, version| {
         let mut change = concluded_delete();
         change.epoch = Epoch(epoch);
-        let Content::Identity { resource_version, .. } = &mut change.content else { unreachable!() };
-        *resource_version = ResourceVersion(version);
+        let Content::Identity { gone_at, .. } = &mut change.content else { unreachable!() };
+        *gone_at = ResourceVersion(version);
         sequence(&change)
     };
     let updated = sequence(&change(ChangeKind::Updated, Reason::Watch));

@@ -122,14 +122,39 @@ impl Watch {
                 self.known.put(&meta, self.epoch, self.attempt).skipped = true;
                 if let Some(before) = before {
                     let mut telling = Telling::new(self.epoch);
-                    self.tell_over(&meta.key, &before, &mut telling);
+                    self.tell_over(&meta.key, &before, before_version(&meta), &mut telling);
                     telling.finish(effects);
                 }
             }
         }
+        self.settle_doubts(&meta, effects);
         if matches!(self.stream, Stream::Live { .. }) {
             self.advance(meta.resource_version, effects);
         }
+    }
+
+    /// What exists, but could not be decoded, cannot be told again: who may have been told of it counts as told.
+    fn settle_doubts(&mut self, meta: &Meta, effects: &mut Vec<Effect>) {
+        let mut telling = Telling::new(self.epoch);
+        for slot in (0..self.followers.len()).map(Slot) {
+            let Some(doubt) = self.take_doubt(slot, meta, self.epoch) else { continue };
+            let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { continue };
+            if doubt.uid != meta.uid {
+                self.tell_gone(slot, &meta.key, &doubt, before_version(meta), &mut telling);
+                continue;
+            }
+            let Some(entry) = self.known.get_mut(&meta.key) else { continue };
+            // And hears of it again as soon as it can be decoded.
+            entry.skipped = true;
+            match &mut follower.phase {
+                Phase::Seam { view, .. } | Phase::Listing { view, .. } if !view.follows(&meta.key) => {
+                    view.insert(meta.key.clone(), doubt);
+                }
+                Phase::Seam { .. } | Phase::Listing { .. } => {}
+                Phase::Following => entry.told.insert(slot),
+            }
+        }
+        telling.finish(effects);
     }
 
     /// Design, section 2: the table, as far as it does not depend on the Subscription.
@@ -226,11 +251,11 @@ impl Watch {
                 if selected {
                     say(ChangeKind::Added, found, true, 0);
                 }
-                self.tell_gone(slot, &meta.key, &was, telling);
+                self.tell_gone(slot, &meta.key, &was, before_version(meta), telling);
             }
         }
         if let Some(doubt) = doubt.filter(|doubt| doubt.uid != meta.uid) {
-            self.tell_gone(slot, &meta.key, &doubt, telling);
+            self.tell_gone(slot, &meta.key, &doubt, before_version(meta), telling);
         }
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         match &mut follower.phase {
@@ -275,14 +300,14 @@ impl Watch {
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         let Some(was) = was else { return };
         if was.uid != meta.uid {
-            self.tell_gone(slot, &meta.key, &was, telling);
+            self.tell_gone(slot, &meta.key, &was, before_version(meta), telling);
         } else if follower.on.contains(ChangeKind::Deleted) {
             // Without a body it is a deletion that could not be decoded: who it was is known, no more.
             let known = !object.body.is_empty();
             let content = if known {
                 Content::Object(object.clone())
             } else {
-                Content::identity(&meta.key, &meta.uid, meta.resource_version)
+                Content::identity(&meta.key, &meta.uid, meta.resource_version, meta.resource_version)
             };
             telling.add(slot, ChangeKind::Deleted, Reason::Watch, skipped || !known, 0, content);
         }
@@ -299,17 +324,34 @@ impl Watch {
     }
 
     /// Tells everybody who was told of the life in `entry` that it is over, which was concluded and not seen.
-    pub(super) fn tell_over(&self, key: &ObjectKey, entry: &Entry, telling: &mut Telling) {
+    pub(super) fn tell_over(
+        &self,
+        key: &ObjectKey,
+        entry: &Entry,
+        gone_at: ResourceVersion,
+        telling: &mut Telling,
+    ) {
         let told = Told::of(entry);
         for slot in (0..self.followers.len()).map(Slot).filter(|slot| entry.told.contains(*slot)) {
-            self.tell_gone(slot, key, &told, telling);
+            self.tell_gone(slot, key, &told, gone_at, telling);
         }
     }
 
-    /// Tells one Subscription that what it was told is gone, which was concluded and not seen. It ends in the
-    /// history in which it was told, so that it sorts before whatever comes later under the name.
-    pub(super) fn tell_gone(&self, slot: Slot, key: &ObjectKey, was: &Told, telling: &mut Telling) {
+    /// Tells one Subscription that what it was told is gone, which was concluded and not seen: at the version
+    /// `gone_at` of the telling's history. It ends in the history in which it was told, so that it sorts before
+    /// whatever comes later under the name; and after all that was ever told of it, which may be more than what is
+    /// known, because what was told just before a crash is not.
+    pub(super) fn tell_gone(
+        &self,
+        slot: Slot,
+        key: &ObjectKey,
+        was: &Told,
+        gone_at: ResourceVersion,
+        telling: &mut Telling,
+    ) {
         let follower = self.followers.get(slot.0).and_then(Option::as_ref);
+        let same_history = was.epoch == telling.epoch;
+        let gone_at = if same_history { gone_at.max(was.version) } else { ResourceVersion(u64::MAX) };
         if follower.is_some_and(|follower| follower.on.contains(ChangeKind::Deleted)) {
             telling.put(
                 slot,
@@ -319,11 +361,16 @@ impl Watch {
                     epoch: was.epoch,
                     gap: true,
                     gap_missed: 0,
-                    content: Content::identity(key, &was.uid, was.version),
+                    content: Content::identity(key, &was.uid, was.version, gone_at),
                 },
             );
         }
     }
+}
+
+/// Whatever was under the name before `meta` was gone by then.
+pub(super) fn before_version(meta: &Meta) -> ResourceVersion {
+    ResourceVersion(meta.resource_version.0.saturating_sub(1))
 }
 
 // === impl Telling ===
@@ -375,7 +422,12 @@ impl Change {
 }
 
 impl Content {
-    pub(super) fn identity(key: &ObjectKey, uid: &Uid, resource_version: ResourceVersion) -> Self {
-        Self::Identity { key: key.clone(), uid: uid.clone(), resource_version }
+    pub(super) fn identity(
+        key: &ObjectKey,
+        uid: &Uid,
+        resource_version: ResourceVersion,
+        gone_at: ResourceVersion,
+    ) -> Self {
+        Self::Identity { key: key.clone(), uid: uid.clone(), resource_version, gone_at }
     }
 }

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::decide::Telling;
+use super::decide::{Telling, before_version};
 use super::saved::Told;
 use super::view::View;
 use super::{Effect, Stream, Watch};
@@ -179,7 +179,7 @@ impl Watch {
             && let Some(doubt) = self.doubts.remove(&(slot, meta.key.clone()))
         {
             if doubt.uid != meta.uid {
-                self.tell_gone(slot, &meta.key, &doubt, &mut telling);
+                self.tell_gone(slot, &meta.key, &doubt, before_version(meta), &mut telling);
             } else if !selected {
                 was = Some(doubt);
             }
@@ -227,7 +227,7 @@ impl Watch {
         }
         self.newest = self.newest.max(version);
         self.release(slot, version, effects);
-        self.conclude_doubts(slot, effects);
+        self.conclude_doubts(slot, version, effects);
         if let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) {
             follower.fresh = false;
         }
@@ -266,11 +266,16 @@ impl Watch {
     }
 
     /// What may have been told and was not seen in a complete view of what exists is gone.
-    pub(super) fn conclude_doubts(&mut self, slot: Slot, effects: &mut Vec<Effect>) {
+    pub(super) fn conclude_doubts(
+        &mut self,
+        slot: Slot,
+        version: ResourceVersion,
+        effects: &mut Vec<Effect>,
+    ) {
         let mut telling = Telling::new(self.epoch);
         let doubts: Vec<_> = self.doubts.extract_if(.., |(doubted, _), _| *doubted == slot).collect();
         for ((_, key), told) in doubts {
-            self.tell_gone(slot, &key, &told, &mut telling);
+            self.tell_gone(slot, &key, &told, version, &mut telling);
         }
         telling.finish(effects);
     }
@@ -284,7 +289,7 @@ impl Watch {
                 Phase::Seam { floor, view, .. } if *floor <= position => {
                     let view = std::mem::take(view);
                     follower.phase = Phase::Following;
-                    self.put_told(slot, view, false, effects);
+                    self.put_told(slot, view, false, position, effects);
                 }
                 _ => {}
             }
@@ -292,8 +297,15 @@ impl Watch {
     }
 
     /// Turns a view back into bits. What Known does not have is gone, and is told so, if absence from it
-    /// means that; else, because it was told, it is put there.
-    pub(super) fn put_told(&mut self, slot: Slot, view: View, sound: bool, effects: &mut Vec<Effect>) {
+    /// means that; else, because it was told, it is put there. `version` is where the Watch stands.
+    pub(super) fn put_told(
+        &mut self,
+        slot: Slot,
+        view: View,
+        sound: bool,
+        version: ResourceVersion,
+        effects: &mut Vec<Effect>,
+    ) {
         let mut telling = Telling::new(self.epoch);
         for (key, told) in view.into_told() {
             let later = |entry: &Entry| (entry.epoch, entry.version) < (told.epoch, told.version);
@@ -309,10 +321,15 @@ impl Watch {
                 Some(entry) if !sound && later(entry) => {
                     // The life that Known has was over when the LIST was made.
                     let over = entry.clone();
-                    self.tell_over(&key, &over, &mut telling);
+                    let gone_at = ResourceVersion(told.version.0.saturating_sub(1));
+                    self.tell_over(&key, &over, gone_at, &mut telling);
                     self.known.insert(key, told.into_entry(slot));
                 }
-                _ => self.tell_gone(slot, &key, &told, &mut telling),
+                other => {
+                    let gone_at =
+                        other.map_or(version, |entry| ResourceVersion(entry.version.0.saturating_sub(1)));
+                    self.tell_gone(slot, &key, &told, gone_at, &mut telling);
+                }
             }
         }
         telling.finish(effects);

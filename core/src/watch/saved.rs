@@ -144,6 +144,9 @@ impl Watch {
         let follows = |slot: Slot| watch.followers.get(slot.0).is_some_and(Option::is_some);
         let doubts = older.into_iter().chain(doubts).filter(|doubt| follows(doubt.slot));
         watch.doubts = doubts.map(|Doubt { slot, key, told }| ((slot, key), told)).collect();
+        // The server had what was told of, so it cannot be older now, unless history went back.
+        let seen = watch.doubts.values().filter(|told| told.epoch == epoch).map(|told| told.version);
+        watch.newest = seen.fold(newest, ResourceVersion::max);
         watch.list_the_doubtful();
         watch
     }

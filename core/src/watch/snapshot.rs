@@ -41,7 +41,7 @@ impl Watch {
             return self.rewind(now, effects);
         }
         if sound {
-            self.conclude_deletes(effects);
+            self.conclude_deletes(version, effects);
         } else {
             // What was not seen may have been what could not be named: its next version has a gap before it.
             self.known.doubt_unseen(self.attempt);
@@ -56,10 +56,10 @@ impl Watch {
         self.stream = Stream::Live { since: version };
     }
 
-    fn conclude_deletes(&mut self, effects: &mut Vec<Effect>) {
+    fn conclude_deletes(&mut self, version: ResourceVersion, effects: &mut Vec<Effect>) {
         for (key, entry) in self.known.take_unseen(self.attempt) {
             let mut telling = Telling::new(self.epoch);
-            self.tell_over(&key, &entry, &mut telling);
+            self.tell_over(&key, &entry, version, &mut telling);
             telling.finish(effects);
         }
     }
@@ -79,14 +79,14 @@ impl Watch {
                 effects.push(Effect::Joined(slot));
             }
             if sound {
-                self.conclude_doubts(slot, effects);
+                self.conclude_doubts(slot, version, effects);
             }
             return;
         };
         let (mut view, relist) = (std::mem::take(view), *relist);
         if relist {
             if sound {
-                self.conclude_view(slot, &mut view, effects);
+                self.conclude_view(slot, &mut view, version, effects);
             }
             let list = self.next_list(slot, effects);
             if let Some(follower) = self.followers[slot.0].as_mut() {
@@ -98,18 +98,25 @@ impl Watch {
         if std::mem::replace(&mut follower.fresh, false) {
             effects.push(Effect::Joined(slot));
         }
-        self.put_told(slot, view, sound, effects);
+        self.put_told(slot, view, sound, version, effects);
         if sound {
-            self.conclude_doubts(slot, effects);
+            self.conclude_doubts(slot, version, effects);
         }
     }
 
     /// Takes out of a view, and tells, what the snapshot showed to be gone.
-    fn conclude_view(&mut self, slot: Slot, view: &mut View, effects: &mut Vec<Effect>) {
+    fn conclude_view(
+        &mut self,
+        slot: Slot,
+        view: &mut View,
+        version: ResourceVersion,
+        effects: &mut Vec<Effect>,
+    ) {
         let gone = view.take_if(|key, told| self.known.get(key).is_none_or(|entry| entry.uid != told.uid));
         let mut telling = Telling::new(self.epoch);
         for (key, told) in gone {
-            self.tell_gone(slot, &key, &told, &mut telling);
+            let next = self.known.get(&key).map(|entry| ResourceVersion(entry.version.0.saturating_sub(1)));
+            self.tell_gone(slot, &key, &told, next.unwrap_or(version), &mut telling);
         }
         telling.finish(effects);
     }

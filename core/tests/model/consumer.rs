@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidings_core::change::{Change, ChangeKind, Content, Epoch};
-use tidings_core::object::{Object, ObjectKey, Uid};
+use tidings_core::object::{Object, ObjectKey, ResourceVersion, Uid};
 use tidings_core::route::Selection;
 
 use crate::cluster::Event;
@@ -16,23 +16,32 @@ pub(crate) struct Consumer {
     pub(crate) holds: BTreeMap<ObjectKey, Arc<Object>>,
     /// The newest (epoch, version) it heard of, by name.
     heard: BTreeMap<ObjectKey, (Epoch, u64)>,
+    /// The newest sequence it heard, by name: epoch, version, and whether it was a concluded delete.
+    sequence: BTreeMap<ObjectKey, (Epoch, ResourceVersion, bool)>,
     dead: Vec<(Epoch, Uid)>,
     /// What left last.
     left: BTreeSet<ObjectKey>,
+    /// Processes crash: what is not newer than what it heard may be a repeat.
+    forgiving: bool,
 }
 
 impl Consumer {
-    pub(crate) fn new(selection: Selection) -> Self {
+    pub(crate) fn new(selection: Selection, forgiving: bool) -> Self {
         Self {
             selection,
             holds: BTreeMap::new(),
             heard: BTreeMap::new(),
+            sequence: BTreeMap::new(),
             dead: Vec::new(),
             left: BTreeSet::new(),
+            forgiving,
         }
     }
 
     pub(crate) fn hear(&mut self, change: &Change, history: &[Event]) {
+        if self.forgiving {
+            return self.fold(change, history);
+        }
         let (key, uid, version) = (change.key().clone(), change.uid().clone(), change.resource_version().0);
         let held = self.holds.get(&key).cloned();
         let context = || format!("{change:?}\nheld {held:?}");
@@ -96,6 +105,27 @@ impl Consumer {
                 self.holds.insert(key, object.clone());
             }
             (Content::Identity { .. }, _) => panic!("an object without content: {}", context()),
+        }
+    }
+
+    /// The rule for a consumer that hears things again: by name, what has a lower sequence is ignored.
+    fn fold(&mut self, change: &Change, history: &[Event]) {
+        let (key, sequence) = (change.key(), change.order());
+        if self.sequence.get(key).is_some_and(|heard| sequence < *heard) {
+            return;
+        }
+        self.sequence.insert(key.clone(), sequence);
+        if let Some(held) = self.holds.get(key)
+            && held.meta.uid == *change.uid()
+            && matches!(change.kind, ChangeKind::Updated | ChangeKind::Deleted)
+            && !change.gap
+        {
+            Self::assert_next(held, change, history);
+        }
+        match (&change.content, change.kind) {
+            (_, ChangeKind::Deleted | ChangeKind::Left) => drop(self.holds.remove(key)),
+            (Content::Object(object), _) => drop(self.holds.insert(key.clone(), object.clone())),
+            (Content::Identity { .. }, _) => panic!("an object without content: {change:?}"),
         }
     }
 

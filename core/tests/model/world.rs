@@ -7,10 +7,12 @@ use tidings_core::change::ChangeKinds;
 use tidings_core::known::Slot;
 use tidings_core::object::{Object, ResourceVersion};
 use tidings_core::route::{Namespaces, Selection};
+use tidings_core::watch::saved::{Head, Saved};
 use tidings_core::watch::{Effect, Input, Plan, Watch};
 
 use crate::cluster::{Cluster, key};
 use crate::consumer::Consumer;
+use crate::disk::Disk;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Action {
@@ -41,6 +43,12 @@ pub(crate) enum Action {
     Leave(usize),
     /// The next line of the stream cannot be decoded; it can still be named, or not.
     Garble(bool),
+    /// A consumer hears what was decided for it first.
+    Deliver(usize),
+    /// Everything up to now is stored.
+    Flush,
+    /// The process ends without a word, and another one goes on from what was stored.
+    Crash,
 }
 
 /// What is open towards the cluster.
@@ -73,6 +81,10 @@ pub(crate) struct World {
     now: u64,
     /// The next line is garbled, and whether it can still be named.
     garbled: Option<bool>,
+    /// In a world where processes crash, consumers hear of things some time after they are decided.
+    disk: Option<Disk>,
+    /// The version of the cluster at the last crash.
+    crashed_at: u64,
 }
 
 impl Default for World {
@@ -85,6 +97,8 @@ impl Default for World {
             lists: [None, None, None],
             now: 1_790_000_000,
             garbled: None,
+            disk: None,
+            crashed_at: 0,
         }
     }
 }
@@ -96,6 +110,12 @@ fn selection(which: usize) -> Selection {
 }
 
 impl World {
+    /// A world in which the process may crash.
+    pub(crate) fn mortal() -> Self {
+        let machine = Watch::restore(Head::default(), Saved::default(), []);
+        Self { machine, disk: Some(Disk::default()), ..Self::default() }
+    }
+
     pub(crate) fn act(&mut self, action: Action) {
         self.now += 1;
         match action {
@@ -131,9 +151,12 @@ impl World {
             }
             Action::Join(who, what) => {
                 if self.consumers[who].is_none() {
-                    self.consumers[who] = Some(Consumer::new(selection(what)));
+                    let forgiving = self.disk.is_some();
+                    self.consumers[who] = Some(Consumer::new(selection(what), forgiving));
                     let (slot, on) = (Slot(who), ChangeKinds::ALL);
                     self.step(Input::Join { slot, selection: selection(what), on });
+                    // Slots and who is behind them are stored before anybody is told anything.
+                    self.flush();
                 }
             }
             Action::Edit(who, what) => {
@@ -146,9 +169,47 @@ impl World {
             Action::Leave(who) => {
                 if self.consumers[who].take().is_some() {
                     self.step(Input::Leave(Slot(who)));
+                    if let Some(disk) = &mut self.disk {
+                        disk.forget(Slot(who));
+                    }
+                    self.flush();
                 }
             }
             Action::Garble(named) => self.garbled = Some(named),
+            Action::Deliver(who) => drop(self.deliver(who)),
+            Action::Flush => self.flush(),
+            Action::Crash => self.crash(),
+        }
+    }
+
+    /// Whether there was something to hear.
+    fn deliver(&mut self, who: usize) -> bool {
+        let change = self.disk.as_mut().and_then(|disk| disk.deliver(Slot(who)));
+        let (Some(change), Some(consumer)) = (change, &mut self.consumers[who]) else { return false };
+        consumer.hear(&change, &self.cluster.history);
+        true
+    }
+
+    fn flush(&mut self) {
+        if let Some(disk) = &mut self.disk {
+            disk.flush(&mut self.machine);
+        }
+    }
+
+    /// The next process takes what was stored, and is then shown the Subscriptions there are.
+    fn crash(&mut self) {
+        let Some(disk) = &mut self.disk else { return };
+        self.machine = disk.crash();
+        self.crashed_at = self.cluster.version;
+        self.connection = Connection::Closed;
+        self.lists = [None, None, None];
+        let lists = self.machine.restart_lists();
+        self.carry_out(lists);
+        for who in 0..3 {
+            if let Some(consumer) = &mut self.consumers[who] {
+                let (slot, selection) = (Slot(who), consumer.selection.clone());
+                self.step(Input::Edit { slot, selection, on: ChangeKinds::ALL });
+            }
         }
     }
 
@@ -167,6 +228,9 @@ impl World {
         self.connection = Connection::Closed;
         for _ in 0..100 {
             self.act(Action::Read);
+        }
+        for who in 0..3 {
+            while self.deliver(who) {}
         }
         assert!(self.lists.iter().all(Option::is_none), "a LIST is still wanted");
         assert_eq!(self.machine.position(), Some(ResourceVersion(self.cluster.version)));
@@ -255,6 +319,13 @@ impl World {
     /// A backup is restored while nothing runs: every connection ends, and the next one probes before
     /// anything is written. LISTs begin again.
     fn rewind(&mut self, by: u64) {
+        // Restoring a backup takes longer than the time between two flushes, and a process that crashed just before
+        // is back by then: what was told of the other history is stored.
+        let back = self.machine.position().is_some_and(|position| position.0 >= self.crashed_at);
+        if self.crashed_at > 0 && !back {
+            return;
+        }
+        self.flush();
         self.end();
         for list in self.lists.iter_mut().flatten() {
             list.pages = None;
@@ -276,8 +347,18 @@ impl World {
     }
 
     fn step(&mut self, input: Input) {
-        for effect in self.machine.step(input, self.now) {
+        let effects = self.machine.step(input, self.now);
+        self.carry_out(effects);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
             match effect {
+                Effect::Emit { change, to } if self.disk.is_some() => {
+                    if let Some(disk) = &mut self.disk {
+                        disk.decided(&change, &to);
+                    }
+                }
                 Effect::Emit { change, to } => {
                     for slot in to {
                         let consumer = self.consumers[slot.0].as_mut().expect("only who follows is told");
@@ -287,7 +368,9 @@ impl World {
                 Effect::Close => self.connection = Connection::Closed,
                 Effect::List { slot, list } => self.lists[slot.0] = Some(List { number: list, pages: None }),
                 Effect::StopList(slot) => self.lists[slot.0] = None,
-                Effect::Joined(_) | Effect::Gap { .. } | Effect::Rewound(_) | Effect::Skipped { .. } => {}
+                // Nobody is told anything of the new epoch before it is stored.
+                Effect::Rewound(_) => self.flush(),
+                Effect::Joined(_) | Effect::Gap { .. } | Effect::Skipped { .. } => {}
             }
         }
     }
