@@ -73,8 +73,7 @@ pub enum Content {
         uid: Uid,
         /// The last known version.
         resource_version: ResourceVersion,
-        /// At this version it was gone, and whatever was told of it before is not later. The highest there is
-        /// where history went back since.
+        /// At this version it was gone, and whatever was told of it is not later.
         gone_at: ResourceVersion,
     },
 }

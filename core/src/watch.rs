@@ -21,7 +21,7 @@ use crate::known::{Known, Slot};
 use crate::object::{Meta, Object, ObjectKey, ResourceVersion};
 use crate::route::Selection;
 use follower::{Follower, Phase};
-use saved::Told;
+use saved::Doubted;
 
 /// After so many streams in a row that ended without a line, the position is not trusted any more: a stale
 /// one may be answered with an empty stream instead of 410 (kubernetes/kubernetes#104171).
@@ -163,7 +163,7 @@ pub struct Watch {
     lists: u32,
     followers: Vec<Option<Follower>>,
     /// What may have been told before the process ended, and is neither confirmed nor taken back yet.
-    doubts: BTreeMap<(Slot, ObjectKey), Told>,
+    doubts: BTreeMap<(Slot, ObjectKey), Doubted>,
     /// Slots whose stored views nobody needs any more.
     emptied: Vec<Slot>,
 }

@@ -133,4 +133,94 @@ mod remembered {
         actions.extend([Action::Break, Action::Compact, Action::Delete(1), Action::Read, Action::Read]);
         run(&actions);
     }
+
+    fn run_mortal(actions: &[Action]) {
+        let mut world = World::mortal();
+        for action in actions {
+            world.act(*action);
+        }
+        world.settle();
+    }
+
+    #[test]
+    fn what_was_told_again_after_a_rewind_ends_after_it() {
+        use Action::{Crash, Delete, Deliver, Join, Read, ReadList, Rewind, Write};
+        run_mortal(&[
+            Write(4),
+            Read,
+            Read,
+            Read,
+            Join(2, 0),
+            Write(0),
+            Write(0),
+            ReadList(2),
+            Write(0),
+            Read,
+            Write(0),
+            Read,
+            Write(2),
+            Deliver(2),
+            Write(0),
+            Write(0),
+            Write(0),
+            Rewind(7),
+            Read,
+            Read,
+            Deliver(2),
+            Crash,
+            Delete(4),
+        ]);
+    }
+
+    #[test]
+    fn what_may_have_been_told_and_cannot_be_decoded_is_told_again() {
+        use Action::{Crash, Deliver, Edit, Garble, Join, Read, Write};
+        run_mortal(&[
+            Write(5),
+            Write(0),
+            Write(0),
+            Write(3),
+            Read,
+            Read,
+            Join(1, 1),
+            Read,
+            Read,
+            Deliver(1),
+            Write(4),
+            Crash,
+            Read,
+            Read,
+            Read,
+            Read,
+            Garble(true),
+            Edit(1, 2),
+            Read,
+            Write(0),
+        ]);
+    }
+
+    #[test]
+    fn a_list_that_shows_what_was_told_before_a_crash_does_not_end_it() {
+        use Action::{Crash, Edit, Flush, Join, Read, Recreate, Write};
+        run_mortal(&[
+            Join(1, 0),
+            Write(0),
+            Write(5),
+            Read,
+            Read,
+            Read,
+            Write(0),
+            Read,
+            Write(0),
+            Flush,
+            Read,
+            Recreate(5),
+            Edit(1, 2),
+            Read,
+            Read,
+            Read,
+            Write(0),
+            Crash,
+        ]);
+    }
 }

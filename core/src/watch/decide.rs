@@ -147,7 +147,7 @@ impl Watch {
             // And hears of it again as soon as it can be decoded.
             entry.skipped = true;
             match &mut follower.phase {
-                Phase::Seam { view, .. } | Phase::Listing { view, .. } if !view.follows(&meta.key) => {
+                Phase::Seam { view, .. } | Phase::Listing { view, .. } if view.get(&meta.key).is_none() => {
                     view.insert(meta.key.clone(), doubt);
                 }
                 Phase::Seam { .. } | Phase::Listing { .. } => {}
@@ -296,6 +296,8 @@ impl Watch {
             Phase::Seam { .. } | Phase::Listing { .. } => None,
         };
         let doubt = self.take_doubt(slot, meta, telling.epoch);
+        // A stream that has everything would have shown it again before.
+        let skipped = skipped || was.is_none();
         let was = was.or(doubt);
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         let Some(was) = was else { return };
@@ -319,8 +321,8 @@ impl Watch {
             return None;
         }
         let doubted = (slot, meta.key.clone());
-        self.doubts.get(&doubted).filter(|doubt| !doubt.is_after(meta, epoch))?;
-        self.doubts.remove(&doubted)
+        self.doubts.get(&doubted).filter(|doubt| !doubt.told.is_after(meta, epoch))?;
+        self.doubts.remove(&doubted).map(|doubt| doubt.told)
     }
 
     /// Tells everybody who was told of the life in `entry` that it is over, which was concluded and not seen.
@@ -338,9 +340,8 @@ impl Watch {
     }
 
     /// Tells one Subscription that what it was told is gone, which was concluded and not seen: at the version
-    /// `gone_at` of the telling's history. It ends in the history in which it was told, so that it sorts before
-    /// whatever comes later under the name; and after all that was ever told of it, which may be more than what is
-    /// known, because what was told just before a crash is not.
+    /// `gone_at` of the telling's history. So it sorts before whatever comes later under the name; and after all
+    /// that was ever told of it, which may be more than what is known: what was told just before a crash is not.
     pub(super) fn tell_gone(
         &self,
         slot: Slot,
@@ -350,15 +351,15 @@ impl Watch {
         telling: &mut Telling,
     ) {
         let follower = self.followers.get(slot.0).and_then(Option::as_ref);
-        let same_history = was.epoch == telling.epoch;
-        let gone_at = if same_history { gone_at.max(was.version) } else { ResourceVersion(u64::MAX) };
+        let epoch = telling.epoch;
+        let gone_at = if was.epoch == epoch { gone_at.max(was.version) } else { gone_at };
         if follower.is_some_and(|follower| follower.on.contains(ChangeKind::Deleted)) {
             telling.put(
                 slot,
                 Change {
                     kind: ChangeKind::Deleted,
                     reason: Reason::Reconcile,
-                    epoch: was.epoch,
+                    epoch,
                     gap: true,
                     gap_missed: 0,
                     content: Content::identity(key, &was.uid, was.version, gone_at),

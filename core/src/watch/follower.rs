@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::decide::{Telling, before_version};
-use super::saved::Told;
+use super::saved::{Doubted, Told};
 use super::view::View;
 use super::{Effect, Stream, Watch};
 use crate::change::{ChangeKind, ChangeKinds, Content, Epoch, Reason};
@@ -168,7 +168,13 @@ impl Watch {
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         let Phase::Listing { list: current, view, .. } = &mut follower.phase else { return };
         let meta = &object.meta;
-        if *current != list || view.get(&meta.key).is_none() && view.is_streamed(&meta.key) {
+        if *current != list {
+            return;
+        }
+        if let Some(doubt) = self.doubts.get_mut(&(slot, meta.key.clone())) {
+            doubt.listed = doubt.told.uid == meta.uid;
+        }
+        if view.get(&meta.key).is_none() && view.is_streamed(&meta.key) {
             return;
         }
         self.newest = self.newest.max(meta.resource_version);
@@ -176,7 +182,7 @@ impl Watch {
         let selected = follower.selection.selects(&meta.key);
         let mut was = view.get(&meta.key).cloned();
         if was.is_none()
-            && let Some(doubt) = self.doubts.remove(&(slot, meta.key.clone()))
+            && let Some(Doubted { told: doubt, .. }) = self.doubts.remove(&(slot, meta.key.clone()))
         {
             if doubt.uid != meta.uid {
                 self.tell_gone(slot, &meta.key, &doubt, before_version(meta), &mut telling);
@@ -273,9 +279,13 @@ impl Watch {
         effects: &mut Vec<Effect>,
     ) {
         let mut telling = Telling::new(self.epoch);
-        let doubts: Vec<_> = self.doubts.extract_if(.., |(doubted, _), _| *doubted == slot).collect();
-        for ((_, key), told) in doubts {
-            self.tell_gone(slot, &key, &told, version, &mut telling);
+        let of_slot = |(doubted, _): &(Slot, ObjectKey), doubt: &mut Doubted| {
+            // What a LIST showed is there, and the stream goes on with it.
+            *doubted == slot && !std::mem::take(&mut doubt.listed)
+        };
+        let doubts: Vec<_> = self.doubts.extract_if(.., of_slot).collect();
+        for ((_, key), doubt) in doubts {
+            self.tell_gone(slot, &key, &doubt.told, version, &mut telling);
         }
         telling.finish(effects);
     }

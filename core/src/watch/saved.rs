@@ -118,6 +118,14 @@ pub struct Doubt {
     pub told: Told,
 }
 
+/// What may have been told of a name.
+#[derive(Clone, Debug)]
+pub(super) struct Doubted {
+    pub(super) told: Told,
+    /// The LIST that is under way showed that it exists.
+    pub(super) listed: bool,
+}
+
 // === impl Watch ===
 
 impl Watch {
@@ -143,10 +151,11 @@ impl Watch {
         }
         let follows = |slot: Slot| watch.followers.get(slot.0).is_some_and(Option::is_some);
         let doubts = older.into_iter().chain(doubts).filter(|doubt| follows(doubt.slot));
-        watch.doubts = doubts.map(|Doubt { slot, key, told }| ((slot, key), told)).collect();
+        watch.doubts =
+            doubts.map(|Doubt { slot, key, told }| ((slot, key), Doubted { told, listed: false })).collect();
         // The server had what was told of, so it cannot be older now, unless history went back.
-        let seen = watch.doubts.values().filter(|told| told.epoch == epoch).map(|told| told.version);
-        watch.newest = seen.fold(newest, ResourceVersion::max);
+        let seen = watch.doubts.values().map(|doubt| &doubt.told).filter(|told| told.epoch == epoch);
+        watch.newest = seen.map(|told| told.version).fold(newest, ResourceVersion::max);
         watch.list_the_doubtful();
         watch
     }
@@ -192,7 +201,7 @@ impl Watch {
             doubts: self
                 .doubts
                 .iter()
-                .map(|((slot, key), told)| Doubt { slot: *slot, key: key.clone(), told: told.clone() })
+                .map(|((slot, key), doubt)| Doubt { slot: *slot, key: key.clone(), told: doubt.told.clone() })
                 .collect(),
         }
     }
@@ -203,7 +212,7 @@ impl Watch {
         let Some(position) = self.position() else { return };
         let old = |told: &Told| told.version <= position || told.epoch != self.epoch;
         let doubtful: BTreeSet<_> =
-            self.doubts.iter().filter(|(_, told)| old(told)).map(|((slot, _), _)| *slot).collect();
+            self.doubts.iter().filter(|(_, doubt)| old(&doubt.told)).map(|((slot, _), _)| *slot).collect();
         for slot in doubtful {
             let follows = |follower: &Follower| matches!(follower.phase, Phase::Following);
             if self.followers[slot.0].as_ref().is_some_and(follows) {

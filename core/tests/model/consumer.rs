@@ -15,7 +15,7 @@ pub(crate) struct Consumer {
     /// What it believes to exist.
     pub(crate) holds: BTreeMap<ObjectKey, Arc<Object>>,
     /// The newest (epoch, version) it heard of, by name.
-    heard: BTreeMap<ObjectKey, (Epoch, u64)>,
+    heard: BTreeMap<ObjectKey, (Epoch, ResourceVersion)>,
     /// The newest sequence it heard, by name: epoch, version, and whether it was a concluded delete.
     sequence: BTreeMap<ObjectKey, (Epoch, ResourceVersion, bool)>,
     dead: Vec<(Epoch, Uid)>,
@@ -42,13 +42,13 @@ impl Consumer {
         if self.forgiving {
             return self.fold(change, history);
         }
-        let (key, uid, version) = (change.key().clone(), change.uid().clone(), change.resource_version().0);
+        let (key, uid) = (change.key().clone(), change.uid().clone());
         let held = self.holds.get(&key).cloned();
         let context = || format!("{change:?}\nheld {held:?}");
 
         // In order per name, within and across epochs; only a concluded delete may repeat the last version.
-        let concluded = matches!(change.content, Content::Identity { .. });
-        let now = (change.epoch, version);
+        let (epoch, version, concluded) = change.order();
+        let now = (epoch, version);
         if let Some(before) = self.heard.get(&key) {
             let leaves = change.kind == ChangeKind::Left;
             // An object that left and is selected again is told in the version it has.
@@ -59,9 +59,7 @@ impl Consumer {
                 if concluded || leaves || returns || repeats { *before <= now } else { *before < now };
             assert!(in_order || change.epoch > before.0, "out of order after {before:?}: {}", context());
         }
-        if !(concluded && self.heard.get(&key).is_some_and(|before| *before > now)) {
-            self.heard.insert(key.clone(), now);
-        }
+        self.heard.insert(key.clone(), now);
 
         match change.kind {
             ChangeKind::Snapshot | ChangeKind::Added => {
