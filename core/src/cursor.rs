@@ -1,82 +1,115 @@
-//! Up to where a Subscription has everything of one Watch settled.
+//! Which Changes of one Watch a Subscription has settled.
 //!
 //! Before: core/src/delivery.rs
 //! Next: bridge/src/status.rs
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
 
 use crate::object::ResourceVersion;
 
-/// A low watermark and the entries above it, some of which are settled already: one stuck key holds the
-/// watermark, and nothing else.
-#[derive(Debug, Default)]
+/// A low watermark and what is not settled above it: one stuck key holds the watermark, and nothing else.
+///
+/// Changes are numbered per Watch. They are taken in order, each once, and settled in any order.
+#[derive(Clone, Debug, Default)]
 pub struct Cursor {
-    /// The position of the Watch behind the newest entry.
-    decided: Option<ResourceVersion>,
-    /// From the oldest that is not settled on.
-    entries: VecDeque<Opened>,
-    /// The ticket of the first of `entries`.
-    first: u64,
-    unsettled: usize,
+    /// Nothing from here on was taken.
+    next: u64,
+    /// What was taken and is not settled.
+    unsettled: BTreeMap<u64, Opened>,
+    /// From a process before: taken by it, and not yet by this one.
+    left: BTreeSet<u64>,
+    /// What was settled last without anything unsettled before it.
+    watermark: Option<ResourceVersion>,
 }
 
-/// One entry of a Cursor, to be settled once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket(u64);
+/// What survives of a Cursor: everything below `next` is settled, but `unsettled`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedCursor {
+    /// Nothing from here on is settled.
+    pub next: u64,
+    /// What is not settled below `next`, in order.
+    pub unsettled: Vec<u64>,
+}
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Opened {
-    /// Where the Watch stood before this entry was decided.
+    /// Where the Watch stood before this Change was decided.
     before: Option<ResourceVersion>,
-    /// When it was decided, as a duration since any fixed moment.
-    at: Duration,
-    settled: bool,
+    /// When it was decided, in milliseconds since 1970.
+    decided: u64,
 }
+
+// === impl Cursor ===
 
 impl Cursor {
-    /// An entry was decided at the time `at`, while the Watch stood at `before`.
-    pub fn open(&mut self, before: Option<ResourceVersion>, at: Duration) -> Ticket {
-        self.entries.push_back(Opened { before, at, settled: false });
-        self.unsettled += 1;
-        Ticket(self.first + self.entries.len() as u64 - 1)
+    /// The Cursor of a Subscription that is told of Changes from the number `next` on.
+    pub fn new(next: u64) -> Self {
+        Self { next, ..Self::default() }
     }
 
-    /// The entry is settled. Settling it again changes nothing.
-    pub fn settle(&mut self, ticket: Ticket) {
-        let index = ticket.0.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        let Some(entry) = index.and_then(|index| self.entries.get_mut(index)) else { return };
-        if !entry.settled {
-            entry.settled = true;
-            self.unsettled -= 1;
+    /// The Cursor as it was saved: what was not settled is to be taken again.
+    pub fn restore(saved: SavedCursor) -> Self {
+        let SavedCursor { next, unsettled } = saved;
+        Self { next, left: unsettled.into_iter().collect(), ..Self::default() }
+    }
+
+    /// What has to survive.
+    pub fn save(&self) -> SavedCursor {
+        // What a process before had taken comes before whatever this one took.
+        let unsettled: BTreeSet<_> = self.left.iter().chain(self.unsettled.keys()).copied().collect();
+        SavedCursor { next: self.next, unsettled: unsettled.into_iter().collect() }
+    }
+
+    /// The first number that may be taken.
+    pub fn wanted(&self) -> u64 {
+        self.left.first().copied().unwrap_or(self.next)
+    }
+
+    /// Whether the Change with this number is not taken yet and is still to be.
+    pub fn wants(&self, number: u64) -> bool {
+        number >= self.next || self.left.contains(&number)
+    }
+
+    /// Whether it is not settled, taken or not.
+    pub fn is_open(&self, number: u64) -> bool {
+        self.wants(number) || self.unsettled.contains_key(&number)
+    }
+
+    /// Takes the Change `number`, which was decided at `decided` (milliseconds since 1970) while the Watch stood at
+    /// `before`. What lies between it and what was taken before does not concern this Subscription.
+    pub fn take(&mut self, number: u64, before: Option<ResourceVersion>, decided: u64) {
+        self.left.remove(&number);
+        self.next = self.next.max(number + 1);
+        self.unsettled.insert(number, Opened { before, decided });
+    }
+
+    /// Nothing below `next` concerns this Subscription any more.
+    pub fn skip(&mut self, next: u64) {
+        self.left = self.left.split_off(&next);
+        self.next = self.next.max(next);
+    }
+
+    /// The Change is settled. Says whether it was not before.
+    pub fn settle(&mut self, number: u64) -> bool {
+        self.unsettled.remove(&number).is_some()
+    }
+
+    /// Up to where everything is settled, when the Watch stands at `position` and its next Change gets the number
+    /// `next`. None while a snapshot is under way or not settled.
+    pub fn watermark(&mut self, position: Option<ResourceVersion>, next: u64) -> Option<ResourceVersion> {
+        if let Some((_, oldest)) = self.unsettled.first_key_value() {
+            self.watermark = oldest.before;
+        } else if self.left.is_empty() && self.next >= next {
+            self.watermark = position;
         }
-        while self.entries.front().is_some_and(|entry| entry.settled) {
-            self.entries.pop_front();
-            self.first += 1;
-        }
+        self.watermark
     }
 
-    /// The Watch stands at `position` now.
-    pub fn decided(&mut self, position: Option<ResourceVersion>) {
-        self.decided = position;
-    }
-
-    /// Everything up to here is settled. None while a snapshot is under way or not settled.
-    pub fn watermark(&self) -> Option<ResourceVersion> {
-        match self.entries.front() {
-            Some(oldest) => oldest.before,
-            None => self.decided,
-        }
-    }
-
-    /// When the oldest entry that is not settled was decided.
-    pub fn oldest(&self) -> Option<Duration> {
-        self.entries.front().map(|entry| entry.at)
-    }
-
-    /// How many entries are not settled.
-    pub fn unsettled(&self) -> usize {
-        self.unsettled
+    /// When the oldest Change that was taken and is not settled was decided, in milliseconds since 1970.
+    pub fn oldest(&self) -> Option<u64> {
+        self.unsettled.first_key_value().map(|(_, oldest)| oldest.decided)
     }
 }
 
@@ -90,29 +123,48 @@ mod tests {
     }
 
     #[test]
-    fn the_watermark_stops_before_the_oldest_unsettled_entry() {
-        let mut cursor = Cursor::default();
-        cursor.decided(at(10));
-        let first = cursor.open(at(10), Duration::ZERO);
-        let second = cursor.open(at(11), Duration::from_secs(1));
-        cursor.decided(at(20));
-        assert_eq!((cursor.watermark(), cursor.unsettled()), (at(10), 2));
-        cursor.settle(second);
-        assert_eq!((cursor.watermark(), cursor.unsettled()), (at(10), 1));
-        assert_eq!(cursor.oldest(), Some(Duration::ZERO));
-        cursor.settle(first);
-        assert_eq!((cursor.watermark(), cursor.unsettled()), (at(20), 0));
-        cursor.settle(first);
-        assert_eq!(cursor.unsettled(), 0);
+    fn the_watermark_stops_before_the_oldest_unsettled_change() {
+        let mut cursor = Cursor::new(1);
+        cursor.take(1, at(10), 1000);
+        cursor.take(2, at(11), 2000);
+        assert_eq!(cursor.watermark(at(20), 3), at(10));
+        assert!(cursor.settle(2));
+        assert_eq!((cursor.watermark(at(20), 3), cursor.oldest()), (at(10), Some(1000)));
+        assert!(cursor.settle(1));
+        assert_eq!((cursor.watermark(at(20), 3), cursor.oldest()), (at(20), None));
+        assert!(!cursor.settle(1), "it was settled before");
+        // What was decided and not taken yet holds the watermark too.
+        assert_eq!(cursor.watermark(at(30), 4), at(20));
     }
 
     #[test]
     fn a_snapshot_has_no_watermark_before_it_is_settled() {
-        let mut cursor = Cursor::default();
-        let object = cursor.open(None, Duration::ZERO);
-        cursor.decided(at(20));
-        assert_eq!(cursor.watermark(), None);
-        cursor.settle(object);
-        assert_eq!(cursor.watermark(), at(20));
+        let mut cursor = Cursor::new(1);
+        cursor.take(1, None, 0);
+        assert_eq!(cursor.watermark(at(20), 2), None);
+        cursor.settle(1);
+        assert_eq!(cursor.watermark(at(20), 2), at(20));
+    }
+
+    #[test]
+    fn what_was_not_settled_is_taken_again_after_a_restart_and_nothing_else() {
+        let mut cursor = Cursor::new(1);
+        for number in 1..=5 {
+            cursor.take(number, at(number), 0);
+        }
+        for settled in [1, 3, 5] {
+            cursor.settle(settled);
+        }
+        let saved = cursor.save();
+        assert_eq!(saved, SavedCursor { next: 6, unsettled: vec![2, 4] });
+        let mut restored = Cursor::restore(saved.clone());
+        assert_eq!(restored.wanted(), 2);
+        let wanted: Vec<_> = (1..8).filter(|number| restored.wants(*number)).collect();
+        assert_eq!(wanted, [2, 4, 6, 7]);
+        restored.take(2, at(2), 0);
+        assert_eq!(restored.wanted(), 4);
+        assert_eq!(restored.save(), saved, "until it is settled, the next process takes it again");
+        restored.settle(2);
+        assert_eq!(restored.save(), SavedCursor { next: 6, unsettled: vec![4] });
     }
 }

@@ -27,8 +27,6 @@ pub struct EventContext {
     pub subscription: Arc<str>,
     /// The uid of the Subscription.
     pub subscription_uid: Arc<str>,
-    /// `metadata.generation` of the Subscription.
-    pub subscription_generation: u64,
     /// What is watched.
     pub resource: Resource,
 }
@@ -90,7 +88,6 @@ impl EventContext {
             type_prefix,
             subscription: route.subscription.clone(),
             subscription_uid: route.uid.clone(),
-            subscription_generation: route.generation,
             resource: resource.clone(),
         }
     }
@@ -99,10 +96,11 @@ impl EventContext {
 // === impl Event ===
 
 impl Event {
-    /// The Event that tells `change` to the Subscription of `context`.
-    pub fn new(context: &Arc<EventContext>, change: &Change) -> Self {
+    /// The Event that tells `change` to the Subscription of `context`, which had the `metadata.generation`
+    /// `generation` when that was decided.
+    pub fn new(context: &Arc<EventContext>, generation: u64, change: &Change) -> Self {
         let meta = change.meta();
-        let id = event_id(change, context.subscription_generation);
+        let id = event_id(change, generation);
         let traceparent = match meta.and_then(|meta| meta.traceparent.as_deref()) {
             Some(given) if is_traceparent(given) => given.into(),
             _ => derived_traceparent(&id),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tidings_core::change::Change;
+use tidings_core::cursor::SavedCursor;
 use tidings_core::known::Slot;
 use tidings_core::object::ResourceVersion;
 use tidings_core::route::{Kind, Resource};
@@ -45,16 +46,7 @@ pub struct SubscriptionRecord {
     /// The generation it was served in.
     pub generation: u64,
     /// What of the Journal it has settled.
-    pub cursor: CursorRecord,
-}
-
-/// What of the Journal of a Watch one Subscription has settled: everything below `next` but `unsettled`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CursorRecord {
-    /// Nothing from here on is settled.
-    pub next: u64,
-    /// What is not settled below `next`, in order.
-    pub unsettled: Vec<u64>,
+    pub cursor: SavedCursor,
 }
 
 /// One Change in the Journal of a Watch.

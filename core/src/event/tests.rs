@@ -98,7 +98,7 @@ fn a_sequence_sorts_as_text_by_epoch_then_version_then_concluded_delete() {
 
 #[test]
 fn a_concluded_delete_carries_the_identity_as_data() {
-    let event = Event::new(&context(&todos()), &concluded_delete());
+    let event = Event::new(&context(&todos()), 3, &concluded_delete());
     let data: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
     assert_eq!(
         data,
@@ -110,7 +110,7 @@ fn a_concluded_delete_carries_the_identity_as_data() {
 
 #[test]
 fn a_reference_keeps_every_attribute_and_only_the_identity() {
-    let event = Event::new(&context(&todos()), &change(ChangeKind::Updated, Reason::Watch));
+    let event = Event::new(&context(&todos()), 3, &change(ChangeKind::Updated, Reason::Watch));
     let reference = event.to_reference();
     assert_eq!(reference.attributes(), event.attributes());
     let data: serde_json::Value = serde_json::from_slice(&reference.data).unwrap();
@@ -120,18 +120,18 @@ fn a_reference_keeps_every_attribute_and_only_the_identity() {
 
 #[test]
 fn source_and_type_come_from_the_resource() {
-    let event = Event::new(&context(&todos()), &change(ChangeKind::Added, Reason::Watch));
+    let event = Event::new(&context(&todos()), 3, &change(ChangeKind::Added, Reason::Watch));
     assert_eq!(event.context.source, "/clusters/blue/apis/k8sasbackend.com/todos");
     assert_eq!(event.event_type(), "com.k8sasbackend.todo.added");
     let pods = Resource { group: String::new(), kind: "Pod".into(), plural: "pods".into(), ..todos() };
-    let event = Event::new(&context(&pods), &change(ChangeKind::Deleted, Reason::Watch));
+    let event = Event::new(&context(&pods), 3, &change(ChangeKind::Deleted, Reason::Watch));
     assert_eq!(event.context.source, "/clusters/blue/apis/core/pods");
     assert_eq!(event.event_type(), "io.k8s.core.pod.deleted");
 }
 
 #[test]
 fn time_is_that_of_the_change() {
-    let time = |kind| Event::new(&context(&todos()), &change(kind, Reason::Watch)).time.map(String::from);
+    let time = |kind| Event::new(&context(&todos()), 3, &change(kind, Reason::Watch)).time.map(String::from);
     assert_eq!(time(ChangeKind::Added).as_deref(), Some("2026-01-01T00:00:00Z"));
     assert_eq!(time(ChangeKind::Updated).as_deref(), Some("2026-01-02T00:00:00Z"));
     assert_eq!(time(ChangeKind::Deleted), None);
@@ -142,7 +142,7 @@ fn attributes_survive_any_binding_unencoded() {
     let mut with_gap = change(ChangeKind::Updated, Reason::Reconcile);
     with_gap.gap = true;
     with_gap.gap_missed = 2;
-    let event = Event::new(&context(&todos()), &with_gap);
+    let event = Event::new(&context(&todos()), 3, &with_gap);
     let attributes = event.attributes();
     for (name, value) in &attributes {
         assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()), "{name}");
@@ -162,7 +162,7 @@ fn the_writers_traceparent_is_passed_on_and_garbage_is_not() {
         let mut change = change(ChangeKind::Added, Reason::Watch);
         let Content::Object(object) = &mut change.content else { unreachable!() };
         Arc::make_mut(object).meta.traceparent = Some(text.into());
-        Event::new(&context(&todos()), &change).traceparent
+        Event::new(&context(&todos()), 3, &change).traceparent
     };
     let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     assert_eq!(&*with(given), given);

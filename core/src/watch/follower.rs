@@ -171,23 +171,27 @@ impl Watch {
         if *current != list {
             return;
         }
-        if let Some(doubt) = self.doubts.get_mut(&(slot, meta.key.clone())) {
-            doubt.listed = doubt.told.uid == meta.uid;
-        }
-        if view.get(&meta.key).is_none() && view.is_streamed(&meta.key) {
-            return;
-        }
+        let doubted = (slot, meta.key.clone());
+        let mut was = view.get(&meta.key).cloned();
+        let streamed = view.is_streamed(&meta.key);
         self.newest = self.newest.max(meta.resource_version);
         let mut telling = Telling::new(self.epoch);
         let selected = follower.selection.selects(&meta.key);
-        let mut was = view.get(&meta.key).cloned();
-        if was.is_none()
-            && let Some(Doubted { told: doubt, .. }) = self.doubts.remove(&(slot, meta.key.clone()))
-        {
-            if doubt.uid != meta.uid {
-                self.tell_gone(slot, &meta.key, &doubt, before_version(meta), &mut telling);
-            } else if !selected {
-                was = Some(doubt);
+        if was.is_some() {
+            if let Some(doubt) = self.doubts.get_mut(&doubted) {
+                doubt.listed = doubt.told.uid == meta.uid;
+            }
+        } else {
+            match self.doubts.remove(&doubted).map(|doubt| doubt.told) {
+                Some(doubt) if doubt.uid == meta.uid => was = Some(doubt).filter(|_| !selected),
+                Some(doubt) => {
+                    self.tell_gone(slot, &meta.key, &doubt, before_version(meta), &mut telling);
+                    if streamed {
+                        return telling.finish(effects);
+                    }
+                }
+                None if streamed => return,
+                None => {}
             }
         }
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };

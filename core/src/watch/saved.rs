@@ -106,8 +106,8 @@ pub struct Saved {
     pub views: Vec<(Slot, ObjectKey, Told)>,
 }
 
-/// From the told log: this Subscription may have been told, after the last difference that was stored, that the
-/// object exists.
+/// From the told log: after the last difference that was stored, this Subscription may have been told that the object
+/// exists, or that it left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doubt {
     /// The Subscription.
@@ -156,6 +156,7 @@ impl Watch {
         // The server had what was told of, so it cannot be older now, unless history went back.
         let seen = watch.doubts.values().map(|doubt| &doubt.told).filter(|told| told.epoch == epoch);
         watch.newest = seen.map(|told| told.version).fold(newest, ResourceVersion::max);
+        watch.untell_the_doubtful();
         watch.list_the_doubtful();
         watch
     }
@@ -206,6 +207,25 @@ impl Watch {
         }
     }
 
+    /// Nobody is known to have been told, or not, of what is in doubt.
+    fn untell_the_doubtful(&mut self) {
+        for ((slot, key), doubt) in &self.doubts {
+            let same_life = |uid: &Uid| *uid == doubt.told.uid;
+            if let Some(entry) = self.known.get_mut(key).filter(|entry| same_life(&entry.uid)) {
+                entry.told.remove(*slot);
+            }
+            let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { continue };
+            match &mut follower.phase {
+                Phase::Listing { view, .. } | Phase::Seam { view, .. }
+                    if view.get(key).is_some_and(|told| same_life(&told.uid)) =>
+                {
+                    view.remove(key);
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// A stream that resumes shows again what was told of it since the position. What is older was told by a LIST
     /// or a snapshot, and only another LIST can say what became of it.
     fn list_the_doubtful(&mut self) {
@@ -214,14 +234,19 @@ impl Watch {
         let doubtful: BTreeSet<_> =
             self.doubts.iter().filter(|(_, doubt)| old(&doubt.told)).map(|((slot, _), _)| *slot).collect();
         for slot in doubtful {
-            let follows = |follower: &Follower| matches!(follower.phase, Phase::Following);
-            if self.followers[slot.0].as_ref().is_some_and(follows) {
-                let mut view = self.told_view(slot);
-                if let Some(follower) = &mut self.followers[slot.0] {
-                    view.keep_steady(&follower.selection, true);
-                    follower.phase =
-                        Phase::Listing { list: 0, since: self.newest, view, held: BTreeMap::new() };
+            let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { continue };
+            let view = match &mut follower.phase {
+                Phase::Listing { .. } => continue,
+                Phase::Seam { view, .. } => std::mem::take(view),
+                Phase::Following => {
+                    let selection = follower.selection.clone();
+                    let mut view = self.told_view(slot);
+                    view.keep_steady(&selection, true);
+                    view
                 }
+            };
+            if let Some(follower) = &mut self.followers[slot.0] {
+                follower.phase = Phase::Listing { list: 0, since: self.newest, view, held: BTreeMap::new() };
             }
         }
     }

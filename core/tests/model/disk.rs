@@ -25,7 +25,9 @@ impl Disk {
     pub(crate) fn decided(&mut self, change: &Arc<Change>, to: &[Slot]) {
         for slot in to {
             self.journal.entry(*slot).or_default().push_back((change.clone(), false));
-            if let (ChangeKind::Added | ChangeKind::Snapshot, Some(meta)) = (change.kind, change.meta()) {
+            let enters_or_leaves =
+                matches!(change.kind, ChangeKind::Added | ChangeKind::Snapshot | ChangeKind::Left);
+            if let Some(meta) = change.meta().filter(|_| enters_or_leaves) {
                 let generation = meta.generation.unwrap_or_default();
                 let (uid, version, epoch) = (meta.uid.clone(), meta.resource_version, change.epoch);
                 let told = Told { uid, version, epoch, generation };
