@@ -8,6 +8,8 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
+    /// What the wall clock said then, in milliseconds since 1970.
+    started: u64,
 }
 
 // === impl Clock ===
@@ -15,12 +17,17 @@ pub struct Clock {
 impl Clock {
     /// Begins now.
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self { start: Instant::now(), started: unix_millis() }
     }
 
     /// Time since the start.
     pub fn now(self) -> Duration {
         self.start.elapsed()
+    }
+
+    /// Milliseconds since 1970, which never go backwards while the process runs.
+    pub fn unix_millis(self) -> u64 {
+        self.started + u64::try_from(self.now().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// The moment a duration since the start stands for.
@@ -30,9 +37,14 @@ impl Clock {
 }
 
 /// Wall-clock time, in seconds since 1970.
-#[allow(clippy::disallowed_methods, reason = "this is the place that the lint points to")]
 pub fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    unix_millis() / 1000
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the place that the lint points to")]
+fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A number in 0..1, to spread retries.

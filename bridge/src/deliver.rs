@@ -1,7 +1,8 @@
 //! One lane: the way from the Journal to one Subscription's sink.
 //!
 //! Here live batching, the window of unacked Messages, order, retries and the policy for what is too large;
-//! the decisions are `core/src/delivery.rs`, the I/O is the sink.
+//! the decisions are `core/src/delivery.rs`, the I/O is the sink. A lane takes from the Journal only what it can hold,
+//! so a sink that is slow or dead costs memory once, and disk from then on.
 //!
 //! Before: bridge/src/journal.rs
 //! Next: sinks/src/message.rs
@@ -12,24 +13,30 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tidings_core::change::Change;
 use tidings_core::delivery::Backoff;
 use tidings_core::event::EventContext;
+use tidings_core::known::Slot;
 use tidings_core::object::{ObjectKey, ResourceVersion};
 use tidings_sinks::Target;
 use tidings_sinks::sink::NotReady;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::journal::Charge;
+use crate::journal::Journal;
 use crate::metrics::DeliveryMetrics;
+use crate::state::Chunks;
 
 /// Batches of one lane that may be under way at once: while one waits for its acks, others fill.
 const BATCHES: usize = 8;
-/// Batches a Watch may hand over before a lane took them in, which it does at once.
-const INBOX: usize = 256;
+/// Changes of its sources a lane may be told of before it took them in, which it does at once.
+const SOURCES: usize = 64;
+/// How many Changes a lane holds, as a multiple of those that may be unacked: enough to find other keys to go on with
+/// while one waits.
+const HELD: usize = 4;
+/// How many bytes of objects it holds, not counting the last chunk that was read.
+const HELD_BYTES: usize = 8 << 20;
 /// Blocked keys that are named in a report.
 const NAMED_BLOCKED: usize = 10;
 
@@ -44,35 +51,46 @@ pub struct DeliverySettings {
     pub backoff: Backoff,
 }
 
-/// One Change on its way to one Subscription.
+/// Where a lane takes Changes from: one for each Watch that its Subscription is on.
 #[derive(Clone, Debug)]
-pub struct Entry {
-    change: Arc<Change>,
-    context: Arc<EventContext>,
-    /// Where the Watch stood before it was decided.
-    before: Option<ResourceVersion>,
-    /// When it was decided.
-    decided: Duration,
-    _charge: Charge,
+pub struct Source {
+    /// Which Watch.
+    pub watch: u64,
+    /// Its Journal.
+    pub journal: Journal,
+    /// The Subscription's slot there.
+    pub slot: Slot,
+    /// What its Events have in common.
+    pub context: Arc<EventContext>,
+    /// Where chunks of the Journal are read.
+    pub chunks: Option<Chunks>,
 }
 
-/// What a Watch hands to a lane.
+/// What a lane is told of its sources.
 #[derive(Debug)]
-pub struct LaneInput {
-    /// From which Watch.
-    pub watch: u64,
-    /// What was decided, in order.
-    pub entries: Vec<Entry>,
-    /// Where the Watch stands behind them.
-    pub position: Option<ResourceVersion>,
+pub enum SourceChange {
+    /// Take from there, or go on with another context.
+    Follow(Source),
+    /// Take nothing more from this Watch; what is under way is given up.
+    Leave(u64),
 }
 
 /// The end of a lane that Watches hold.
 #[derive(Clone, Debug)]
 pub struct LaneSender {
     id: u64,
-    sender: mpsc::Sender<LaneInput>,
-    metrics: DeliveryMetrics,
+    sources: mpsc::Sender<SourceChange>,
+    wake: Arc<Notify>,
+}
+
+/// What a lane does before it ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Farewell {
+    /// Deliver everything that could be delivered: nobody will come back to it.
+    #[default]
+    Everything,
+    /// Await what is under way; the rest is stored.
+    InFlight,
 }
 
 /// A running lane.
@@ -81,7 +99,9 @@ pub struct Lane {
     target: watch::Sender<(Arc<Target>, DeliverySettings)>,
     report: Arc<Mutex<LaneReport>>,
     stop: CancellationToken,
+    farewell: watch::Sender<Farewell>,
     task: JoinHandle<()>,
+    metrics: DeliveryMetrics,
     clock: Clock,
 }
 
@@ -100,12 +120,12 @@ pub struct LaneReport {
     pub rejected: u64,
     /// Sent as a reference because the whole object was too large.
     pub shrunk: u64,
-    /// Decided and not settled.
-    pub pending: usize,
+    /// Decided and not settled, in memory or in the store.
+    pub pending: u64,
     /// How long the oldest of them waits.
     pub oldest: Option<Duration>,
-    /// When it was decided.
-    pub(crate) decided: Option<Duration>,
+    /// When it was decided, in milliseconds since 1970.
+    pub(crate) decided: Option<u64>,
     /// Per Watch, up to where everything is settled.
     pub positions: BTreeMap<u64, Option<ResourceVersion>>,
     /// How many keys are held back by a rejected Event.
@@ -116,21 +136,6 @@ pub struct LaneReport {
     pub last_error: Option<(u64, String)>,
 }
 
-// === impl Entry ===
-
-impl Entry {
-    /// `change` for the Subscription of `context`.
-    pub fn new(
-        change: Arc<Change>,
-        context: Arc<EventContext>,
-        before: Option<ResourceVersion>,
-        decided: Duration,
-        charge: Charge,
-    ) -> Self {
-        Self { change, context, before, decided, _charge: charge }
-    }
-}
-
 // === impl LaneSender ===
 
 impl LaneSender {
@@ -139,10 +144,14 @@ impl LaneSender {
         self.id
     }
 
-    /// Hands over; a lane that is gone takes nothing more.
-    pub async fn send(&self, input: LaneInput) {
-        self.metrics.routed.inc_by(input.entries.len() as u64);
-        let _ = self.sender.send(input).await;
+    /// What a Journal calls when there is something to take.
+    pub fn wake(&self) -> Arc<Notify> {
+        self.wake.clone()
+    }
+
+    /// Tells the lane; one that is gone wants to know nothing.
+    pub async fn source(&self, change: SourceChange) {
+        let _ = self.sources.send(change).await;
     }
 }
 
@@ -157,13 +166,17 @@ impl Lane {
         metrics: DeliveryMetrics,
         clock: Clock,
     ) -> Self {
-        let (sender, inbox) = mpsc::channel(INBOX);
+        let (sources, changes) = mpsc::channel(SOURCES);
+        let wake = Arc::new(Notify::new());
         let (target, targets) = watch::channel((Arc::new(target), settings));
         let report = Arc::new(Mutex::new(LaneReport::default()));
         let stop = CancellationToken::new();
-        let worker = lane::Worker::new(inbox, targets, report.clone(), metrics.clone(), stop.clone(), clock);
+        let (farewell, farewells) = watch::channel(Farewell::default());
+        let inputs =
+            lane::Inputs { changes, wake: wake.clone(), targets, stop: stop.clone(), farewell: farewells };
+        let worker = lane::Worker::new(inputs, report.clone(), metrics.clone(), clock);
         let task = tokio::spawn(worker.run());
-        Self { sender: LaneSender { id, sender, metrics }, target, report, stop, task, clock }
+        Self { sender: LaneSender { id, sources, wake }, target, report, stop, farewell, task, metrics, clock }
     }
 
     /// Where Watches hand over.
@@ -184,16 +197,16 @@ impl Lane {
     /// How it is doing. A lane in which nothing moves grows older all the same.
     pub fn report(&self) -> LaneReport {
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        report.oldest = report.decided.map(|decided| self.clock.now().saturating_sub(decided));
-        self.sender.metrics.lag_seconds.set(report.oldest.unwrap_or_default().as_secs_f64());
+        let now = self.clock.unix_millis();
+        report.oldest = report.decided.map(|decided| Duration::from_millis(now.saturating_sub(decided)));
+        self.metrics.lag_seconds.set(report.oldest.unwrap_or_default().as_secs_f64());
         report
     }
 
-    /// Delivers what it has, for as long as `deadline`, closes the sink, and says how many Changes were not
-    /// settled.
-    pub async fn drain(self, deadline: Duration) -> usize {
-        let Self { sender, target, report, stop, mut task, clock: _ } = self;
-        drop(sender);
+    /// Says farewell for as long as `deadline`, closes the sink, and says how many Changes were not settled.
+    pub async fn drain(self, farewell: Farewell, deadline: Duration) -> u64 {
+        let Self { sender: _, target, report, stop, farewell: manner, mut task, metrics: _, clock: _ } = self;
+        manner.send_replace(farewell);
         stop.cancel();
         let sink = target.borrow().0.sink.clone();
         if tokio::time::timeout(deadline, &mut task).await.is_err() {

@@ -1,75 +1,220 @@
-//! The Changes that are decided and not yet settled, bounded in bytes.
+//! The Journal of one Watch: the Changes that are decided and not yet settled by everybody who is told of them.
 //!
-//! Before: bridge/src/watch.rs
+//! Its tail is in memory, bounded in bytes over all Watches. A flush writes what is still open in the tail as one
+//! *chunk* of the state store, after which memory does not hold it any more; a lane that has not got that far reads
+//! the chunk. Where there is no store, the tail is all there is, and a Watch waits while it is full.
+//!
+//! Lanes take Changes in order, as much as they want to hold, and settle them in any order.
+//!
+//! Before: bridge/src/watch/driver.rs
 //! Next: bridge/src/deliver.rs
 
-use std::sync::Arc;
+mod tail;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Charges count kibibytes.
-const UNIT: usize = 1024;
+use tidings_core::cursor::SavedCursor;
+use tidings_core::known::Slot;
+use tidings_core::object::ResourceVersion;
+use tokio::sync::Notify;
 
-/// The room that all unsettled Changes of the process share. A Watch that finds no room waits, and resumes
-/// its stream from the last decided position when there is some again.
+use crate::state::record::{ChunkRecord, JournalRecord};
+use tail::Tail;
+
+/// The memory that the tails of all Watches share.
 #[derive(Clone, Debug)]
-pub struct Journal {
-    room: Arc<Semaphore>,
-    units: u32,
+pub struct Memory {
+    capacity: usize,
+    used: Arc<AtomicUsize>,
+    freed: Arc<Notify>,
 }
 
-/// The room one Change takes, free again when the last Subscription has it settled.
+/// The Journal of one Watch. Cheap to clone; all clones are the same Journal.
 #[derive(Clone, Debug)]
-pub struct Charge {
-    _permit: Arc<OwnedSemaphorePermit>,
+pub struct Journal {
+    memory: Memory,
+    tail: Arc<Mutex<Tail>>,
+}
+
+/// What a lane gets when it asks for more.
+#[derive(Debug)]
+pub enum Taken {
+    /// These Changes, in order, which are not settled yet.
+    Changes(Vec<Arc<JournalRecord>>),
+    /// The next ones are in this chunk of the store, to be read and handed to [`Journal::take_stored`].
+    Stored(u64),
+    /// There are none.
+    Nothing,
+}
+
+/// What is to be written with the next commit.
+#[derive(Debug)]
+pub struct Flush {
+    /// The number of the chunk.
+    pub chunk: u64,
+    /// What is in it; may be nothing.
+    pub entries: Vec<Arc<JournalRecord>>,
+    /// Everything below this number is settled or stored with it.
+    pub next: u64,
+    /// Chunks that nobody needs any more.
+    pub dead: Vec<u64>,
+}
+
+/// How one Subscription stands in a Journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Decided and not settled.
+    pub open: u64,
+    /// When the oldest of them that was taken was decided, in milliseconds since 1970.
+    pub oldest: Option<u64>,
+    /// Everything up to here is settled.
+    pub settled: Option<ResourceVersion>,
+}
+
+// === impl Memory ===
+
+impl Memory {
+    /// Room for `capacity` bytes.
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity, used: Arc::default(), freed: Arc::default() }
+    }
+
+    /// Bytes that are taken. They may exceed the capacity by what one read of a Watch brings.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes there is room for.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Whether a Watch may decide more.
+    pub fn has_room(&self) -> bool {
+        self.used() < self.capacity
+    }
+
+    /// Waits until there is room.
+    pub async fn room(&self) {
+        loop {
+            let freed = self.freed.notified();
+            if self.has_room() {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    fn take(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn free(&self, bytes: usize) {
+        let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
+        if before >= self.capacity {
+            self.freed.notify_waiters();
+        }
+    }
 }
 
 // === impl Journal ===
 
 impl Journal {
-    /// A Journal for `capacity` bytes.
-    pub fn new(capacity: usize) -> Self {
-        let units = u32::try_from(capacity / UNIT).unwrap_or(u32::MAX).max(1);
-        Self { room: Arc::new(Semaphore::new(units as usize)), units }
+    /// An empty one, whose first Change gets the number 1.
+    pub fn new(memory: Memory) -> Self {
+        Self::restore(memory, 1, Vec::new(), Vec::new())
     }
 
-    /// Takes room for `size` bytes if there is some now.
-    pub fn try_admit(&self, size: usize) -> Option<Charge> {
-        let permit = self.room.clone().try_acquire_many_owned(self.units(size)).ok()?;
-        Some(Charge { _permit: Arc::new(permit) })
+    /// As it was stored: the number of the next Change, who follows, and the chunks.
+    pub fn restore(
+        memory: Memory,
+        next: u64,
+        cursors: Vec<(Slot, SavedCursor)>,
+        chunks: Vec<ChunkRecord>,
+    ) -> Self {
+        Self { memory, tail: Arc::new(Mutex::new(Tail::restore(next, cursors, chunks))) }
     }
 
-    /// Waits for room for `size` bytes. What is larger than the Journal gets all of it.
-    #[allow(clippy::expect_used, clippy::missing_panics_doc, reason = "the semaphore is never closed")]
-    pub async fn admit(&self, size: usize) -> Charge {
-        let permit = self.room.clone().acquire_many_owned(self.units(size)).await;
-        Charge { _permit: Arc::new(permit.expect("the semaphore of the journal is never closed")) }
+    /// The memory it shares with others.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 
-    fn units(&self, size: usize) -> u32 {
-        u32::try_from(size.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.units)
+    /// `slot` is told of what is decided from now on. `wake` is called when there is something for it.
+    pub fn follow(&self, slot: Slot, wake: Arc<Notify>) {
+        self.lock().follow(slot, wake);
     }
 
-    /// Bytes that are taken.
-    pub fn used(&self) -> usize {
-        (self.units as usize - self.room.available_permits()) * UNIT
+    /// `slot` is told nothing more, and what was not settled for it is given up. Says how much that was.
+    pub fn leave(&self, slot: Slot) -> u64 {
+        let (open, freed) = self.lock().leave(slot);
+        self.memory.free(freed);
+        open
+    }
+
+    /// What was decided, in order, and where the Watch stands behind it. Numbers are given here.
+    pub fn append(&self, records: Vec<JournalRecord>, position: Option<ResourceVersion>) {
+        let taken = self.lock().append(records, position);
+        self.memory.take(taken);
+    }
+
+    /// Takes for `slot` up to `most` Changes.
+    pub fn take(&self, slot: Slot, most: usize) -> Taken {
+        self.lock().take(slot, most)
+    }
+
+    /// Takes for `slot` what it still wants of a chunk that was read.
+    pub fn take_stored(
+        &self,
+        slot: Slot,
+        chunk: u64,
+        records: Vec<JournalRecord>,
+    ) -> Vec<Arc<JournalRecord>> {
+        self.lock().take_stored(slot, chunk, records)
+    }
+
+    /// These Changes are settled for `slot`.
+    pub fn settle(&self, slot: Slot, numbers: &[u64]) {
+        let freed = self.lock().settle(slot, numbers);
+        self.memory.free(freed);
+    }
+
+    /// How `slot` stands.
+    pub fn standing(&self, slot: Slot) -> Standing {
+        self.lock().standing(slot)
+    }
+
+    /// What `slot` has settled, to be stored.
+    pub fn cursor(&self, slot: Slot) -> SavedCursor {
+        self.lock().cursor(slot)
+    }
+
+    /// Bytes in the tail that no flush has taken.
+    pub fn unflushed(&self) -> usize {
+        self.lock().unflushed()
+    }
+
+    /// Whether something was decided or settled since the last flush.
+    pub fn is_dirty(&self) -> bool {
+        self.lock().is_dirty()
+    }
+
+    /// Takes what a commit has to write. One flush at a time: [`Journal::end_flush`] ends it.
+    pub fn begin_flush(&self) -> Flush {
+        self.lock().begin_flush()
+    }
+
+    /// The commit is done, and its chunk takes so many bytes.
+    pub fn end_flush(&self, flush: &Flush, bytes: usize) {
+        let freed = self.lock().end_flush(flush, bytes);
+        self.memory.free(freed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn room_is_free_again_when_everybody_settled() {
-        let journal = Journal::new(4 * UNIT);
-        let charge = journal.admit(3 * UNIT).await;
-        let shared = charge.clone();
-        assert_eq!(journal.used(), 3 * UNIT);
-        drop(charge);
-        let mut waiting = Box::pin(journal.admit(2 * UNIT));
-        assert!(futures::poll!(&mut waiting).is_pending());
-        drop(shared);
-        assert!(futures::poll!(&mut waiting).is_ready());
-    }
-}
+mod tests;

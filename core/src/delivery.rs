@@ -238,6 +238,11 @@ impl<T: Clone> Delivery<T> {
         self.blocked.keys().filter_map(|key| self.queues.get(key)).map(|queue| queue.entries.len()).sum()
     }
 
+    /// The same entries.
+    pub fn held_back_entries(&self) -> impl Iterator<Item = &T> {
+        self.blocked.keys().filter_map(|key| self.queues.get(key)).flat_map(|queue| &queue.entries)
+    }
+
     /// When there may be something to take that cannot be taken now, unless a report comes first.
     pub fn next_attempt(&self) -> Option<Duration> {
         if self.ready.is_empty() {

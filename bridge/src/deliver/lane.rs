@@ -6,43 +6,65 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use tidings_core::cursor::{Cursor, Ticket};
 use tidings_core::delivery::{Delivery, Outcome, Rejection, Verdict};
 use tidings_core::event::Event;
 use tidings_core::object::ObjectKey;
 use tidings_sinks::Target;
 use tidings_sinks::sink::NotReady;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{BATCHES, DeliverySettings, Entry, LaneInput, LaneReport, NAMED_BLOCKED};
+use super::{BATCHES, DeliverySettings, Farewell, HELD, HELD_BYTES, LaneReport, NAMED_BLOCKED, Source, SourceChange};
 use crate::clock::{self, Clock};
+use crate::journal::Taken;
 use crate::metrics::DeliveryMetrics;
+use crate::state::{self, record::JournalRecord};
 
 /// Between checks of a sink that is not ready.
 const RECHECK: Duration = Duration::from_secs(2);
 /// Between checks of a sink that is.
 const CHECK: Duration = Duration::from_secs(60);
+/// Before a chunk that could not be read is read again.
+const REREAD: Duration = Duration::from_secs(1);
+
+/// What a worker listens to.
+pub(super) struct Inputs {
+    pub(super) changes: mpsc::Receiver<SourceChange>,
+    pub(super) wake: Arc<Notify>,
+    pub(super) targets: watch::Receiver<(Arc<Target>, DeliverySettings)>,
+    pub(super) stop: CancellationToken,
+    pub(super) farewell: watch::Receiver<Farewell>,
+}
 
 pub(super) struct Worker {
-    inbox: mpsc::Receiver<LaneInput>,
-    targets: watch::Receiver<(Arc<Target>, DeliverySettings)>,
+    inputs: Inputs,
     target: Arc<Target>,
     settings: DeliverySettings,
     report: Arc<Mutex<LaneReport>>,
     metrics: DeliveryMetrics,
-    stop: CancellationToken,
     clock: Clock,
+    sources: BTreeMap<u64, Source>,
     delivery: Delivery<Arc<Opened>>,
-    cursors: BTreeMap<u64, Cursor>,
+    /// What the objects in `delivery` take.
+    held_bytes: usize,
     batches: FuturesUnordered<BoxFuture<'static, Vec<(ObjectKey, Outcome)>>>,
+    /// The chunk that is being read.
+    reading: Option<BoxFuture<'static, Read>>,
 }
 
-/// An entry that has its place in the cursor.
-struct Opened {
-    entry: Entry,
+/// A chunk that was read, from which Watch.
+struct Read {
     watch: u64,
-    ticket: Ticket,
+    chunk: u64,
+    records: Result<Vec<JournalRecord>, state::Error>,
+}
+
+/// A Change that was taken from a Journal.
+struct Opened {
+    record: Arc<JournalRecord>,
+    watch: u64,
+    /// The Subscription's, when it was decided.
+    generation: u64,
     /// The whole object was too large.
     as_reference: bool,
 }
@@ -51,47 +73,56 @@ struct Opened {
 
 impl Worker {
     pub(super) fn new(
-        inbox: mpsc::Receiver<LaneInput>,
-        mut targets: watch::Receiver<(Arc<Target>, DeliverySettings)>,
+        mut inputs: Inputs,
         report: Arc<Mutex<LaneReport>>,
         metrics: DeliveryMetrics,
-        stop: CancellationToken,
         clock: Clock,
     ) -> Self {
-        let (target, settings) = targets.borrow_and_update().clone();
+        let (target, settings) = inputs.targets.borrow_and_update().clone();
         Self {
-            inbox,
-            targets,
+            inputs,
             target,
             settings,
             report,
             metrics,
-            stop,
             clock,
+            sources: BTreeMap::new(),
             delivery: Delivery::new(settings.backoff),
-            cursors: BTreeMap::new(),
+            held_bytes: 0,
             batches: FuturesUnordered::new(),
+            reading: None,
         }
     }
 
-    /// Delivers until it is stopped and has nothing left that could be delivered.
+    /// Delivers until it is stopped and has nothing left that could, or should, be delivered.
     pub(super) async fn run(mut self) {
         let mut check = check(self.target.clone(), Duration::ZERO);
-        let mut stopping = false;
+        let mut farewell = None;
         loop {
-            while let Ok(input) = self.inbox.try_recv() {
-                self.take_in(input);
+            while let Ok(change) = self.inputs.changes.try_recv() {
+                self.source(change);
             }
-            self.start_batches();
+            if farewell != Some(Farewell::InFlight) {
+                self.pull();
+                self.start_batches();
+            }
             self.publish();
-            if stopping && self.delivery.pending() == self.delivery.held_back() && self.batches.is_empty() {
+            if farewell.is_some_and(|farewell| self.is_done(farewell)) {
                 return;
             }
             let wake = self.wake();
-            tokio::select! {
-                input = self.inbox.recv(), if !self.inbox.is_closed() || !self.inbox.is_empty() => {
-                    if let Some(input) = input { self.take_in(input) }
+            let reading = async {
+                match &mut self.reading {
+                    Some(reading) => reading.await,
+                    None => std::future::pending().await,
                 }
+            };
+            tokio::select! {
+                change = self.inputs.changes.recv(), if !self.inputs.changes.is_closed() => {
+                    if let Some(change) = change { self.source(change) }
+                }
+                () = self.inputs.wake.notified() => {}
+                read = reading => self.read(read),
                 Some(batch) = self.batches.next() => self.settle(batch),
                 () = wake => {}
                 ready = &mut check => {
@@ -99,14 +130,81 @@ impl Worker {
                     self.checked(ready);
                     check = self::check(self.target.clone(), pause);
                 }
-                Ok(()) = self.targets.changed() => {
+                Ok(()) = self.inputs.targets.changed() => {
                     self.retarget();
                     check = self::check(self.target.clone(), Duration::ZERO);
                 }
-                () = self.stop.cancelled(), if !stopping => {
-                    stopping = true;
-                    self.inbox.close();
+                () = self.inputs.stop.cancelled(), if farewell.is_none() => {
+                    farewell = Some(*self.inputs.farewell.borrow());
                 }
+            }
+        }
+    }
+
+    /// Whether nothing is left for who says farewell like this.
+    fn is_done(&self, farewell: Farewell) -> bool {
+        let delivered = self.delivery.pending() == self.delivery.held_back() && self.reading.is_none();
+        self.batches.is_empty() && (farewell == Farewell::InFlight || delivered)
+    }
+
+    fn source(&mut self, change: SourceChange) {
+        match change {
+            SourceChange::Follow(source) => drop(self.sources.insert(source.watch, source)),
+            SourceChange::Leave(watch) => drop(self.sources.remove(&watch)),
+        }
+    }
+
+    /// Takes from the Journals as much as there is room for.
+    fn pull(&mut self) {
+        for source in self.sources.clone().into_values() {
+            while self.reading.is_none()
+                && let Some(most) = self.room()
+            {
+                match source.journal.take(source.slot, most) {
+                    Taken::Changes(records) => self.take_in(&source, records),
+                    Taken::Stored(chunk) => self.reading = source.read(chunk, Duration::ZERO),
+                    Taken::Nothing => break,
+                }
+            }
+        }
+    }
+
+    /// How many Changes may be taken, if any. Those behind a rejected one do not count: they hold back nobody.
+    fn room(&self) -> Option<usize> {
+        let most = self.settings.max_in_flight * HELD;
+        let held = self.delivery.pending() - self.delivery.held_back();
+        if self.held_bytes >= HELD_BYTES {
+            let behind: usize = self.delivery.held_back_entries().map(|opened| opened.record.change.size()).sum();
+            if self.held_bytes - behind >= HELD_BYTES {
+                return None;
+            }
+        }
+        most.checked_sub(held).filter(|room| *room > 0)
+    }
+
+    fn take_in(&mut self, source: &Source, records: Vec<Arc<JournalRecord>>) {
+        for record in records {
+            let Some(to) = record.to.iter().find(|to| to.slot == source.slot) else { continue };
+            self.held_bytes += record.change.size();
+            let key = record.change.key().clone();
+            let (watch, generation) = (source.watch, to.generation);
+            self.delivery.push(&key, Arc::new(Opened { record, watch, generation, as_reference: false }));
+        }
+    }
+
+    /// A chunk was read.
+    fn read(&mut self, Read { watch, chunk, records }: Read) {
+        self.reading = None;
+        let Some(source) = self.sources.get(&watch).cloned() else { return };
+        match records {
+            Ok(records) => {
+                let records = source.journal.take_stored(source.slot, chunk, records);
+                self.take_in(&source, records);
+            }
+            Err(error) => {
+                tracing::error!(%error, chunk, "unable to read the journal; trying again");
+                self.lock().last_error = Some((clock::unix_seconds(), error.to_string()));
+                self.reading = source.read(chunk, REREAD);
             }
         }
     }
@@ -124,17 +222,6 @@ impl Worker {
         }
     }
 
-    fn take_in(&mut self, input: LaneInput) {
-        let LaneInput { watch, entries, position } = input;
-        let cursor = self.cursors.entry(watch).or_default();
-        for entry in entries {
-            let ticket = cursor.open(entry.before, entry.decided);
-            let key = entry.change.key().clone();
-            self.delivery.push(&key, Arc::new(Opened { entry, watch, ticket, as_reference: false }));
-        }
-        cursor.decided(position);
-    }
-
     fn start_batches(&mut self) {
         while self.batches.len() < BATCHES {
             let room = self.settings.max_in_flight.saturating_sub(self.delivery.in_flight());
@@ -146,8 +233,14 @@ impl Worker {
             }
             self.metrics.sent.inc_by(batch.len() as u64);
             self.lock().sent += batch.len() as u64;
-            let target = self.target.clone();
-            self.batches.push(Box::pin(attempt(target, batch)));
+            let event = |opened: &Opened| {
+                let context = &self.sources.get(&opened.watch)?.context;
+                let event = Event::new(context, opened.generation, &opened.record.change);
+                Some(if opened.as_reference { event.to_reference() } else { event })
+            };
+            // What a source was left with has no context any more, and nobody who waits for it.
+            let events = batch.into_iter().map(|(key, opened)| (key, event(&opened))).collect();
+            self.batches.push(Box::pin(attempt(self.target.clone(), events)));
         }
     }
 
@@ -157,8 +250,9 @@ impl Worker {
         let instead = |opened: &Arc<Opened>, reason: &Rejection| match reason {
             Rejection::TooLarge { .. } if shrink && !opened.as_reference => {
                 shrunk += 1;
-                let (entry, watch, ticket) = (opened.entry.clone(), opened.watch, opened.ticket);
-                Some(Arc::new(Opened { entry, watch, ticket, as_reference: true }))
+                let Opened { record, watch, generation, .. } = &**opened;
+                let (record, watch, generation) = (record.clone(), *watch, *generation);
+                Some(Arc::new(Opened { record, watch, generation, as_reference: true }))
             }
             _ => None,
         };
@@ -166,14 +260,14 @@ impl Worker {
         let report = self.report.clone();
         let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
         report.shrunk += shrunk;
+        let mut settled: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for verdict in verdicts {
             match verdict {
                 Verdict::Settled(opened) => {
                     report.acked += 1;
                     self.metrics.acked.inc();
-                    if let Some(cursor) = self.cursors.get_mut(&opened.watch) {
-                        cursor.settle(opened.ticket);
-                    }
+                    self.held_bytes -= opened.record.change.size();
+                    settled.entry(opened.watch).or_default().push(opened.record.number);
                 }
                 Verdict::Retrying { reason, .. } => {
                     report.retried += 1;
@@ -183,13 +277,18 @@ impl Worker {
                 Verdict::Blocked { entry, reason } => {
                     report.rejected += 1;
                     self.metrics.rejected.inc();
-                    let key = entry.entry.change.key();
+                    let key = entry.record.change.key();
+                    let subscription = self.sources.get(&entry.watch).map(|source| &*source.context.subscription);
                     tracing::error!(
-                        subscription = &*entry.entry.context.subscription, %key, %reason,
-                        "an event was rejected; later events of its key wait"
+                        subscription, %key, %reason, "an event was rejected; later events of its key wait"
                     );
                     report.last_error = Some((clock::unix_seconds(), format!("{key}: {reason}")));
                 }
+            }
+        }
+        for (watch, numbers) in settled {
+            if let Some(source) = self.sources.get(&watch) {
+                source.journal.settle(source.slot, &numbers);
             }
         }
     }
@@ -208,23 +307,23 @@ impl Worker {
 
     /// Another target or other settings: what was refused may be taken now.
     fn retarget(&mut self) {
-        (self.target, self.settings) = self.targets.borrow_and_update().clone();
+        (self.target, self.settings) = self.inputs.targets.borrow_and_update().clone();
         self.delivery.unblock();
         self.lock().sink = None;
     }
 
     fn publish(&mut self) {
-        let decided = self.cursors.values().filter_map(Cursor::oldest).min();
-        let pending = self.delivery.pending();
+        let standings: Vec<_> =
+            self.sources.values().map(|source| (source.watch, source.journal.standing(source.slot))).collect();
+        let decided = standings.iter().filter_map(|(_, standing)| standing.oldest).min();
+        let pending = standings.iter().map(|(_, standing)| standing.open).sum();
         self.metrics.lag.set(i64::try_from(pending).unwrap_or(i64::MAX));
         let blocked = self.delivery.blocked();
         self.metrics.blocked.set(i64::try_from(blocked.len()).unwrap_or(i64::MAX));
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         report.pending = pending;
         report.decided = decided;
-        for (watch, cursor) in &self.cursors {
-            report.positions.insert(*watch, cursor.watermark());
-        }
+        report.positions = standings.into_iter().map(|(watch, standing)| (watch, standing.settled)).collect();
         if report.blocked_keys != blocked.len() {
             report.blocked_keys = blocked.len();
             let named = blocked.iter().take(NAMED_BLOCKED);
@@ -237,16 +336,18 @@ impl Worker {
     }
 }
 
-/// Encodes a batch, sends it, and gives each key its outcome.
-async fn attempt(target: Arc<Target>, batch: Vec<(ObjectKey, Arc<Opened>)>) -> Vec<(ObjectKey, Outcome)> {
-    let encoded = batch.iter().map(|(_, opened)| {
-        let event = Event::new(&opened.entry.context, &opened.entry.change);
-        target.encoder.encode(&if opened.as_reference { event.to_reference() } else { event })
-    });
-    let messages: Vec<_> = encoded.collect();
-    let outcomes = target.sink.deliver(&messages).await;
-    debug_assert_eq!(outcomes.len(), batch.len());
-    batch.into_iter().map(|(key, _)| key).zip(outcomes).collect()
+/// Encodes a batch, sends it, and gives each key its outcome. Who has no Event counts as acked.
+async fn attempt(target: Arc<Target>, batch: Vec<(ObjectKey, Option<Event>)>) -> Vec<(ObjectKey, Outcome)> {
+    let messages: Vec<_> =
+        batch.iter().filter_map(|(_, event)| event.as_ref()).map(|event| target.encoder.encode(event)).collect();
+    let mut outcomes = target.sink.deliver(&messages).await.into_iter();
+    debug_assert_eq!(outcomes.len(), messages.len());
+    let outcome = |event: Option<Event>| match event {
+        Some(_) => outcomes.next(),
+        None => Some(Outcome::Acked),
+    };
+    let (keys, events): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+    keys.into_iter().zip(events.into_iter().map_while(outcome)).collect()
 }
 
 /// Checks the target after a pause.
@@ -255,4 +356,18 @@ fn check(target: Arc<Target>, pause: Duration) -> BoxFuture<'static, Result<(), 
         tokio::time::sleep(pause).await;
         target.sink.check().await
     })
+}
+
+// === impl Source ===
+
+impl Source {
+    /// Reads a chunk after a pause.
+    fn read(&self, chunk: u64, pause: Duration) -> Option<BoxFuture<'static, Read>> {
+        let (watch, chunks) = (self.watch, self.chunks.clone()?);
+        Some(Box::pin(async move {
+            tokio::time::sleep(pause).await;
+            let records = chunks.read(chunk).await;
+            Read { watch, chunk, records }
+        }))
+    }
 }
