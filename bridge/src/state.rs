@@ -6,6 +6,7 @@
 mod blob;
 pub mod record;
 pub mod sqlite;
+pub mod told;
 
 use std::io;
 use std::path::PathBuf;

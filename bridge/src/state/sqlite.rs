@@ -4,9 +4,9 @@
 //! with the entries of the Journal. A crash of the process loses nothing that was committed; a crash of the machine may
 //! lose the last commits, but never the middle of one (`synchronous=NORMAL`).
 
-mod files;
+pub(crate) mod files;
 mod merge;
-mod open;
+pub(crate) mod open;
 mod page;
 mod reserve;
 mod runs;

@@ -129,7 +129,8 @@ impl Files {
     fn is_full(&self) -> bool {
         let path = self.folder.join("probe");
         let probe = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&path);
-        let written = probe.and_then(|mut file| file.write_all(&[1; PROBE]).and_then(|()| file.sync_all()));
+        let written =
+            probe.and_then(|mut file| file.write_all(&vec![1; PROBE]).and_then(|()| file.sync_all()));
         // A probe that stays is written over by the next one.
         let _ = fs::remove_file(&path);
         let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];

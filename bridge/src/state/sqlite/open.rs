@@ -20,6 +20,7 @@ pub(crate) const APPLICATION: u32 = 0x5449_4447;
 const MIGRATIONS: [&str; 1] = [include_str!("schema-1.sql")];
 
 /// The schema of this program.
+#[allow(clippy::cast_possible_truncation, reason = "they are counted on fingers")]
 pub(crate) const SCHEMA: u32 = MIGRATIONS.len() as u32;
 
 /// A larger file is not read through at the start, only what is needed to start: the bodies of a Journal can be many

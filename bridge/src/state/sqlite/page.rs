@@ -179,11 +179,13 @@ fn name(space: u32, key: &str) -> Vec<u8> {
     name
 }
 
+/// Seven bits a byte, the lowest first; the eighth says that more follow.
 fn length(page: &mut Vec<u8>, mut length: usize) {
-    while length >= 0x80 {
-        // The lower seven bits, and that more follow.
-        page.push((length & 0x7f) as u8 | 0x80);
+    while let [low, ..] = length.to_le_bytes()
+        && length >= 0x80
+    {
+        page.push(low | 0x80);
         length >>= 7;
     }
-    page.push(length as u8);
+    page.push(length.to_le_bytes()[0]);
 }

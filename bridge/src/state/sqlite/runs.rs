@@ -22,7 +22,7 @@ use crate::state::blob;
 pub(super) struct Runs {
     watch: i64,
     /// From the oldest, which holds most, to the newest.
-    runs: Vec<Run>,
+    sorted: Vec<Run>,
     /// The merge that is under way.
     job: Option<Job>,
 }
@@ -75,11 +75,11 @@ impl Fresh {
     /// Writes it as the run `id`. What comes back goes to [`Runs::added`] when it is committed.
     pub(super) fn write(self, db: &Connection, runs: &Runs, watch: i64, id: i64) -> Result<Added, Trouble> {
         let Self { pages, bytes, emptied } = self;
-        let age = runs.runs.last().map_or(0, |run| run.age) + 1;
+        let age = runs.sorted.last().map_or(0, |run| run.age) + 1;
         for (number, body) in (0..).zip(&pages) {
             write_page(db, id, number, body)?;
         }
-        let input = Input { run: id, pages: pages.len() as i64, emptied };
+        let input = Input { run: id, pages: number(pages.len()), emptied };
         let run = Run { input, age, bytes };
         run.write(db, watch, true)?;
         Ok(Added(run))
@@ -99,7 +99,7 @@ impl Run {
             watch,
             age,
             pages,
-            *bytes as i64,
+            number(*bytes),
             blob::encode(emptied)?,
             complete,
         ))?;
@@ -112,7 +112,7 @@ impl Run {
 impl Runs {
     /// Of a Watch that has none.
     pub(super) fn new(watch: i64) -> Self {
-        Self { watch, runs: Vec::new(), job: None }
+        Self { watch, sorted: Vec::new(), job: None }
     }
 
     /// What the database has.
@@ -121,7 +121,7 @@ impl Runs {
             "SELECT id, age, pages, bytes, emptied FROM run WHERE watch = ? AND complete ORDER BY age",
         )?;
         let mut rows = statement.query([watch])?;
-        let mut runs = Vec::new();
+        let mut sorted = Vec::new();
         while let Some(row) = rows.next()? {
             let input = Input {
                 run: row.get(0)?,
@@ -129,19 +129,19 @@ impl Runs {
                 emptied: blob::decode(row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?)?,
             };
             let bytes = usize::try_from(row.get::<_, i64>(3)?).unwrap_or(usize::MAX);
-            runs.push(Run { input, age: row.get(1)?, bytes });
+            sorted.push(Run { input, age: row.get(1)?, bytes });
         }
-        Ok(Self { watch, runs, job: None })
+        Ok(Self { watch, sorted, job: None })
     }
 
     /// A run that was written is committed.
     pub(super) fn added(&mut self, Added(run): Added) {
-        self.runs.push(run);
+        self.sorted.push(run);
     }
 
     /// Everything the runs hold.
     pub(super) fn load(&self, db: &Connection) -> Result<Saved, Trouble> {
-        let mut merge = Merge::new(self.runs.iter().map(|run| run.input.clone()));
+        let mut merge = Merge::new(self.sorted.iter().map(|run| run.input.clone()));
         let mut saved = Saved::default();
         let (mut name, mut value) = (Vec::new(), Vec::new());
         while merge.next(&mut name, &mut value, &mut |run, number| read_page(db, run, number))? {
@@ -180,9 +180,9 @@ impl Runs {
         match done {
             None => self.job = Some(job),
             Some(merged) => {
-                self.runs.retain(|run| !job.inputs.contains(&run.input.run));
-                self.runs.push(merged);
-                self.runs.sort_by_key(|run| run.age);
+                self.sorted.retain(|run| !job.inputs.contains(&run.input.run));
+                self.sorted.push(merged);
+                self.sorted.sort_by_key(|run| run.age);
             }
         }
         Ok(())
@@ -191,11 +191,11 @@ impl Runs {
     /// Which runs are to be merged: when they are many, the newest ones that are about equally large; else all of them,
     /// when the others have outgrown the oldest.
     fn due(&self, tuning: &Tuning) -> Option<Range<usize>> {
-        let (oldest, others) = self.runs.split_first()?;
+        let (oldest, others) = self.sorted.split_first()?;
         if others.len() < tuning.most_runs {
             let sum: usize = others.iter().map(|run| run.bytes).sum();
             let outgrown = !others.is_empty() && sum >= oldest.bytes.max(tuning.page_bytes);
-            return outgrown.then_some(0..self.runs.len());
+            return outgrown.then_some(0..self.sorted.len());
         }
         // Half of them stay at most, so that there is time for the oldest one too.
         let least = others.len() - tuning.most_runs / 2;
@@ -208,13 +208,13 @@ impl Runs {
             sum += run.bytes;
             count += 1;
         }
-        Some(self.runs.len() - count..self.runs.len())
+        Some(self.sorted.len() - count..self.sorted.len())
     }
 
     fn begin(&self, db: &Connection, range: Range<usize>, id: i64, tuning: &Tuning) -> Result<Job, Trouble> {
         self.sweep(db)?;
         let whole = range.start == 0;
-        let chosen = &self.runs[range];
+        let chosen = &self.sorted[range];
         let merge = Merge::new(chosen.iter().map(|run| run.input.clone()));
         let inputs = chosen.iter().map(|run| run.input.run).collect();
         let builder = Builder::new(tuning.page_bytes);
@@ -236,7 +236,7 @@ impl Runs {
     }
 
     fn advance(&self, db: &Connection, mut job: Job, budget: usize) -> Result<(Job, Option<Run>), Trouble> {
-        let last = job.inputs.iter().rev().find_map(|id| self.runs.iter().find(|run| run.input.run == *id));
+        let last = job.inputs.iter().rev().find_map(|id| self.sorted.iter().find(|run| run.input.run == *id));
         let age = last.map_or(0, |run| run.age);
         let (mut name, mut value) = (Vec::new(), Vec::new());
         let enough = job.merge.read + budget;
@@ -282,6 +282,11 @@ pub(super) fn forget(db: &Connection, watch: i64) -> Result<(), Trouble> {
     let mut statement = db.prepare_cached("SELECT id FROM run WHERE watch = ?")?;
     let runs = statement.query_map([watch], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
     runs.into_iter().try_for_each(|run| remove(db, run))
+}
+
+/// As SQLite counts.
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn remove(db: &Connection, run: i64) -> Result<(), Trouble> {
