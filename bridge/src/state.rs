@@ -3,7 +3,10 @@
 //!
 //! Before: bridge/src/journal.rs
 
+mod blob;
 pub mod record;
+pub mod sqlite;
+pub mod told;
 
 use std::io;
 use std::path::PathBuf;
@@ -41,25 +44,32 @@ pub trait Store: Send {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no room. What was asked did not happen, and may work later.
-    #[error("no room left in {}", .folder.display())]
+    #[error("there is no room in {}: free some, or give the volume more; nothing is lost", .folder.display())]
     Full {
         /// The folder of the store.
         folder: PathBuf,
     },
     /// Another process uses the store.
-    #[error("{} is in use by another process", .folder.display())]
+    #[error("the state in {} is in use by another process: stop that one, or choose another folder", .folder.display())]
     Locked {
         /// The folder of the store.
         folder: PathBuf,
     },
     /// The file is not ours.
-    #[error("{} is not a state file of Tidings", .file.display())]
+    #[error(
+        "{} is not a state file of Tidings, and is left as it is: move it away, or choose another folder",
+        .file.display()
+    )]
     Foreign {
         /// The file.
         file: PathBuf,
     },
     /// The file is of a later version of Tidings.
-    #[error("{} was written by a later version of Tidings (schema {found}, this one knows {known})", .file.display())]
+    #[error(
+        "{} was written by a later version of Tidings (schema {found}, this one knows {known}): run that version, or \
+         begin anew with `tidings state reset`",
+        .file.display()
+    )]
     TooNew {
         /// The file.
         file: PathBuf,
@@ -69,7 +79,11 @@ pub enum Error {
         known: u32,
     },
     /// The file is damaged.
-    #[error("{} is damaged: {problem}", .file.display())]
+    #[error(
+        "{} is damaged ({problem}), and is left as it is: look with `tidings state inspect`, save what can be read with \
+         `tidings state export`, begin anew with `tidings state reset`",
+        .file.display()
+    )]
     Damaged {
         /// The file.
         file: PathBuf,

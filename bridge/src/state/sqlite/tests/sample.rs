@@ -1,0 +1,76 @@
+//! Small values of everything that is stored.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_core::change::{Change, ChangeKind, Content, Epoch, Reason};
+use tidings_core::known::{Entry, Slot, Slots};
+use tidings_core::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
+use tidings_core::route::Kind;
+use tidings_core::watch::saved::Told;
+
+use crate::state::record::{JournalRecord, Recipient, WatchName};
+
+pub(super) fn watch(kind: &str) -> WatchName {
+    WatchName { kind: Kind::new("example.com/v1", kind), namespace: None }
+}
+
+pub(super) fn key(number: u8) -> ObjectKey {
+    ObjectKey::new(Some("shop"), &format!("order-{number}"))
+}
+
+pub(super) fn uid(number: u64) -> Uid {
+    Uid::new(&format!("0f1e2d3c-4b5a-6978-8796-{number:012x}"))
+}
+
+pub(super) fn entry(version: u64) -> Entry {
+    let mut told = Slots::default();
+    told.insert(Slot(version as usize % 70));
+    Entry {
+        uid: uid(version),
+        version: ResourceVersion(version),
+        epoch: Epoch(version % 3),
+        generation: version / 2,
+        told,
+        seen: 0,
+        skipped: version.is_multiple_of(5),
+    }
+}
+
+pub(super) fn told(version: u64) -> Told {
+    Told { uid: uid(version), version: ResourceVersion(version), epoch: Epoch(0), generation: 1 }
+}
+
+pub(super) fn change(number: u64, length: usize) -> Arc<JournalRecord> {
+    let meta = Meta {
+        key: key(number as u8),
+        uid: uid(number),
+        resource_version: ResourceVersion(number),
+        generation: Some(1),
+        created: Some("2026-11-21T12:00:00Z".into()),
+        modified: None,
+        deleted: None,
+        traceparent: None,
+    };
+    let body = format!("{{\"spec\":\"{}\"}}", "x".repeat(length));
+    let content = if number.is_multiple_of(4) {
+        Content::Identity { key: meta.key, uid: meta.uid, resource_version: meta.resource_version }
+    } else {
+        Content::Object(Arc::new(Object { meta, body: Bytes::from(body) }))
+    };
+    let change = Change {
+        kind: ChangeKind::Updated,
+        reason: Reason::Watch,
+        epoch: Epoch(0),
+        gap: false,
+        gap_missed: 0,
+        content,
+    };
+    Arc::new(JournalRecord {
+        number,
+        change: Arc::new(change),
+        to: vec![Recipient { slot: Slot(number as usize % 3), generation: 1 }],
+        before: Some(ResourceVersion(number - 1)),
+        decided: 1_795_000_000_000 + number,
+    })
+}
