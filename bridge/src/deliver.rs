@@ -21,7 +21,6 @@ use tidings_sinks::Target;
 use tidings_sinks::sink::NotReady;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::journal::Journal;
@@ -84,10 +83,9 @@ pub struct LaneSender {
 }
 
 /// What a lane does before it ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Farewell {
     /// Deliver everything that could be delivered: nobody will come back to it.
-    #[default]
     Everything,
     /// Await what is under way; the rest is stored.
     InFlight,
@@ -98,8 +96,7 @@ pub struct Lane {
     sender: LaneSender,
     target: watch::Sender<(Arc<Target>, DeliverySettings)>,
     report: Arc<Mutex<LaneReport>>,
-    stop: CancellationToken,
-    farewell: watch::Sender<Farewell>,
+    farewell: watch::Sender<Option<Farewell>>,
     task: JoinHandle<()>,
     metrics: DeliveryMetrics,
     clock: Clock,
@@ -170,13 +167,11 @@ impl Lane {
         let wake = Arc::new(Notify::new());
         let (target, targets) = watch::channel((Arc::new(target), settings));
         let report = Arc::new(Mutex::new(LaneReport::default()));
-        let stop = CancellationToken::new();
-        let (farewell, farewells) = watch::channel(Farewell::default());
-        let inputs =
-            lane::Inputs { changes, wake: wake.clone(), targets, stop: stop.clone(), farewell: farewells };
+        let (farewell, farewells) = watch::channel(None);
+        let inputs = lane::Inputs { changes, wake: wake.clone(), targets, farewell: farewells };
         let worker = lane::Worker::new(inputs, report.clone(), metrics.clone(), clock);
         let task = tokio::spawn(worker.run());
-        Self { sender: LaneSender { id, sources, wake }, target, report, stop, farewell, task, metrics, clock }
+        Self { sender: LaneSender { id, sources, wake }, target, report, farewell, task, metrics, clock }
     }
 
     /// Where Watches hand over.
@@ -205,9 +200,8 @@ impl Lane {
 
     /// Says farewell for as long as `deadline`, closes the sink, and says how many Changes were not settled.
     pub async fn drain(self, farewell: Farewell, deadline: Duration) -> u64 {
-        let Self { sender: _, target, report, stop, farewell: manner, mut task, metrics: _, clock: _ } = self;
-        manner.send_replace(farewell);
-        stop.cancel();
+        let Self { sender: _, target, report, farewell: manner, mut task, metrics: _, clock: _ } = self;
+        manner.send_replace(Some(farewell));
         let sink = target.borrow().0.sink.clone();
         if tokio::time::timeout(deadline, &mut task).await.is_err() {
             task.abort();

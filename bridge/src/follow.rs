@@ -37,7 +37,8 @@ pub async fn follow(
     let resource = discovery::resolve(&client, &resource).await.map_err(Error::Resource)?;
     let namespace = namespace.filter(|_| resource.namespaced);
     // Whoever may not read kube-system sees events all the same.
-    let cluster = identity::of_cluster(&client, &settings).await.unwrap_or_else(|_| "unknown".into());
+    let cluster = identity::of_cluster(&client, &settings).await;
+    let cluster = cluster.map_or_else(|_| "unknown".into(), |cluster| cluster.name);
     let namespaces = match &namespace {
         Some(namespace) => Namespaces::Only([namespace.clone()].into()),
         None => Namespaces::All,
@@ -51,14 +52,14 @@ pub async fn follow(
         on: ChangeKinds::ALL,
     };
     let context =
-        settings::watch_context(client, cluster, Metrics::default(), clock::Clock::start(), &settings);
+        settings::watch_context(client, cluster, Metrics::default(), clock::Clock::start(), None, &settings);
     let mut pipeline = Pipeline::new(crate::watch::WatchContext { namespace, ..context });
     let delivery = DeliverySettings {
         max_in_flight: 1024,
         shrink_oversize: false,
         backoff: settings::backoff(settings.retry_backoff),
     };
-    pipeline.add(route, target, delivery).await;
+    pipeline.add(route, target, "terminal".into(), delivery).await;
     let mut report = pipeline.watch_report(&kind);
     let forbidden = async {
         let Some(report) = &mut report else { return std::future::pending().await };

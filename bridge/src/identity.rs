@@ -1,4 +1,4 @@
-//! What the cluster is called in the `source` of every Event.
+//! Which cluster the bridge is connected to.
 
 use std::sync::Arc;
 
@@ -8,20 +8,25 @@ use tidings_config::process::BridgeSettings;
 
 use crate::chain::chain;
 
-/// Why the cluster has no name.
+/// A cluster.
+pub(crate) struct Cluster {
+    /// What it is called in the `source` of every Event: the configured name, else the uid.
+    pub(crate) name: Arc<str>,
+    /// The uid of the namespace kube-system: no other cluster has it, and it is the same for every replica and after
+    /// every restart.
+    pub(crate) uid: String,
+}
+
+/// Why that cannot be told.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "failed to read the namespace kube-system, whose uid names the cluster; set cluster_name instead: {0}"
-)]
+#[error("failed to read the namespace kube-system, whose uid names the cluster: {0}")]
 pub(crate) struct Error(String);
 
-/// The configured name, else the uid of the namespace kube-system: no other cluster has it, and it is the same
-/// for every replica and after every restart.
-pub(crate) async fn of_cluster(client: &kube::Client, settings: &BridgeSettings) -> Result<Arc<str>, Error> {
-    if let Some(name) = &settings.cluster_name {
-        return Ok(name.as_str().into());
-    }
+/// The cluster that `client` is connected to.
+pub(crate) async fn of_cluster(client: &kube::Client, settings: &BridgeSettings) -> Result<Cluster, Error> {
     let namespaces = Api::<Namespace>::all(client.clone());
     let namespace = namespaces.get("kube-system").await.map_err(|error| Error(chain(&error)))?;
-    namespace.metadata.uid.map(Into::into).ok_or_else(|| Error("it has no uid".into()))
+    let uid = namespace.metadata.uid.ok_or_else(|| Error("it has no uid".into()))?;
+    let name = settings.cluster_name.clone().unwrap_or_else(|| uid.clone()).into();
+    Ok(Cluster { name, uid })
 }

@@ -205,9 +205,9 @@ impl Journal {
         self.lock().begin_flush()
     }
 
-    /// The commit is done, and its chunk takes so many bytes.
-    pub fn end_flush(&self, flush: &Flush, bytes: usize) {
-        let freed = self.lock().end_flush(flush, bytes);
+    /// The commit is done, and the chunk it made of these entries takes so many bytes.
+    pub fn end_flush(&self, flush: &Flush, entries: &[Arc<JournalRecord>], bytes: usize) {
+        let freed = self.lock().end_flush(flush, entries, bytes);
         self.memory.free(freed);
     }
 

@@ -38,6 +38,27 @@ pub enum Error {
     /// What to follow could not be found.
     #[error("failed to find the resource")]
     Resource(#[source] discovery::Error),
+    /// The state cannot be used.
+    #[error("failed to open the state")]
+    State(#[source] state::Error),
+    /// The state is of another cluster.
+    #[error(
+        "the state in {} is of the cluster {stored}, and this is {present}: use the state of this cluster, or begin \
+         anew with `tidings state reset`, or, if {present} took the place of {stored}, start once with \
+         --adopt-cluster={present}",
+        .folder.display()
+    )]
+    OtherCluster {
+        /// Where the state is.
+        folder: std::path::PathBuf,
+        /// The uid of kube-system in the cluster it is of.
+        stored: String,
+        /// The same in the cluster that answers.
+        present: String,
+    },
+    /// What was stored cannot be gone on with.
+    #[error("failed to go on with what was stored")]
+    Restore(#[source] pipeline::Error),
     /// What to follow may not be read.
     #[error("failed to watch: {0}")]
     Forbidden(String),
@@ -53,20 +74,59 @@ pub async fn run(
     let served =
         admin::serve(settings.admin_address, metrics.clone(), readiness.clone(), shutdown.child_token());
     served.await.map_err(Error::Admin)?;
+    let state = open_state(&settings).await?;
     let Some(cluster) = identified(&client, &settings, &shutdown).await else { return Ok(()) };
-    tracing::info!(%cluster, "serving the Subscriptions of the cluster");
-    let context = settings::watch_context(client.clone(), cluster, metrics, clock::Clock::start(), &settings);
-    let controller = subscriptions::Controller::new(client, pipeline::Pipeline::new(context), &settings);
-    controller.run(readiness, shutdown, settings.shutdown_deadline.get()).await;
-    Ok(())
+    let adopted = of_this_cluster(&state, &cluster, &settings).await?;
+    tracing::info!(cluster = %cluster.name, uid = cluster.uid, "serving the Subscriptions of the cluster");
+    let clock = clock::Clock::start();
+    let context =
+        settings::watch_context(client.clone(), cluster.name, metrics, clock, Some(state), &settings);
+    let mut pipeline = pipeline::Pipeline::new(context);
+    if adopted {
+        pipeline.begin_history();
+    }
+    let controller = subscriptions::Controller::new(client, pipeline, &settings);
+    let deadline = settings.shutdown_deadline.get();
+    controller.run(readiness, shutdown, deadline).await.map(drop).map_err(Error::Restore)
 }
 
-/// The name of the cluster, as soon as the API server can be asked for it; nothing when it is too late.
+/// The store of the process. It is locked before anything else is done, so that a second process is told at once.
+async fn open_state(settings: &BridgeSettings) -> Result<state::State, Error> {
+    let folder = settings.state_dir.clone();
+    let store = tokio::task::spawn_blocking(move || state::sqlite::SqliteStore::open(&folder)).await;
+    let store = match store {
+        Ok(store) => store.map_err(Error::State)?,
+        Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+    };
+    let (interval, quota) = (settings.flush_interval.get(), settings.state_quota.get() as u64);
+    Ok(state::State::new(Box::new(store), &settings.state_dir, interval, quota, true))
+}
+
+/// Makes sure that the state is of this cluster. Says whether it was of another one, which the settings allow.
+async fn of_this_cluster(
+    state: &state::State,
+    cluster: &identity::Cluster,
+    settings: &BridgeSettings,
+) -> Result<bool, Error> {
+    let stored = state.ask(|store| store.cluster()).await.map_err(Error::State)?;
+    let present = cluster.uid.clone();
+    let adopted = match stored {
+        Some(stored) if stored == present => return Ok(false),
+        Some(stored) if settings.adopt_cluster.as_ref() != Some(&present) => {
+            return Err(Error::OtherCluster { folder: settings.state_dir.clone(), stored, present });
+        }
+        stored => stored.is_some(),
+    };
+    state.ask(move |store| store.set_cluster(&present)).await.map_err(Error::State)?;
+    Ok(adopted)
+}
+
+/// Which cluster it is, as soon as the API server can be asked for it; nothing when it is too late.
 async fn identified(
     client: &kube::Client,
     settings: &BridgeSettings,
     shutdown: &CancellationToken,
-) -> Option<std::sync::Arc<str>> {
+) -> Option<identity::Cluster> {
     let mut failures = 0;
     loop {
         match identity::of_cluster(client, settings).await {

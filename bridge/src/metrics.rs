@@ -30,6 +30,9 @@ pub struct Metrics {
     lag_seconds: Family<SubscriptionLabels, Seconds>,
     blocked: Family<SubscriptionLabels, Gauge>,
     unclassified: Gauge,
+    journal_bytes: Gauge,
+    /// Commits of the state that failed.
+    pub state_failures: Counter,
 }
 
 /// What is counted per Watch.
@@ -131,7 +134,22 @@ impl Default for Metrics {
             "Errors of brokers' clients that were retried only because their meaning is not known",
             unclassified.clone(),
         );
+        let journal_bytes = Gauge::default();
+        registry.register_with_unit(
+            "journal_memory",
+            "Memory that Changes take that are neither settled nor stored",
+            Unit::Bytes,
+            journal_bytes.clone(),
+        );
+        let state_failures = Counter::default();
+        registry.register(
+            "state_failures",
+            "Attempts to store the state that failed and are made again",
+            state_failures.clone(),
+        );
         Self {
+            journal_bytes,
+            state_failures,
             unclassified,
             registry: Arc::new(registry),
             received,
@@ -152,6 +170,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// How much memory the Journal takes.
+    pub fn journal_memory(&self, bytes: usize) {
+        self.journal_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
     /// The handles for one Watch, called as `todos.v1.k8sasbackend.com`.
     pub fn watch(&self, resource: &str) -> WatchMetrics {
         let labels = ResourceLabels { resource: resource.to_owned() };
@@ -230,7 +253,7 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains(r#"tidings_acked_total{namespace="shop",subscription="orders"} 1"#), "{text}");
         assert!(text.contains(r#"reason="expired"} 1"#), "{text}");
-        assert_eq!(text.matches("# HELP").count(), 14, "{text}");
+        assert_eq!(text.matches("# HELP").count(), 16, "{text}");
         metrics.forget("shop/orders");
         assert!(!metrics.render().contains("shop"));
     }

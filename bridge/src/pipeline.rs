@@ -12,7 +12,7 @@
 //! Before: bridge/src/subscriptions.rs
 //! Next: bridge/src/watch.rs
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +21,13 @@ use tidings_sinks::Target;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::deliver::{DeliverySettings, Lane, LaneReport};
-use crate::watch::{Command, WatchContext, WatchHandle, WatchReport};
+use crate::deliver::{DeliverySettings, Farewell, Lane, LaneReport};
+use crate::state;
+use crate::state::record::WatchName;
+use crate::watch::{Command, Parts, WatchContext, WatchHandle, WatchReport};
+
+/// At the end, for what is not stored yet.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
 
 /// The running Watches and lanes of the process.
 pub struct Pipeline {
@@ -31,17 +36,33 @@ pub struct Pipeline {
     watches: BTreeMap<Kind, RunningWatch>,
     subscriptions: BTreeMap<Arc<str>, Running>,
     next_id: u64,
+    other_history: bool,
 }
 
 struct RunningWatch {
     id: u64,
     handle: WatchHandle,
+    /// Subscriptions it was stored with, and that were not added since.
+    stored: BTreeSet<Arc<str>>,
 }
 
 /// A Subscription that is being served.
 struct Running {
     route: Arc<Route>,
+    /// Where its Events go.
+    place: Arc<str>,
     lane: Lane,
+}
+
+/// Why what was stored cannot be gone on with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store does not give it out.
+    #[error("failed to read the state")]
+    Store(#[source] state::Error),
+    /// The told log cannot be read.
+    #[error("failed to read the told log")]
+    ToldLog(#[source] std::io::Error),
 }
 
 /// How one Subscription is doing.
@@ -71,72 +92,121 @@ pub struct SourceReport {
 impl Pipeline {
     /// Nothing runs yet.
     pub fn new(context: WatchContext) -> Self {
-        let clock = context.clock;
-        Self { context, clock, watches: BTreeMap::new(), subscriptions: BTreeMap::new(), next_id: 0 }
+        let (clock, next_id, other_history) = (context.clock, 0, false);
+        let (watches, subscriptions) = (BTreeMap::new(), BTreeMap::new());
+        Self { context, clock, watches, subscriptions, next_id, other_history }
     }
 
-    /// Serves a Subscription, from what exists on.
-    pub async fn add(&mut self, route: Route, target: Target, settings: DeliverySettings) {
+    /// What was stored is of another history: everything that exists is told again, as after a rewind.
+    pub fn begin_history(&mut self) {
+        self.other_history = true;
+    }
+
+    /// Goes on with the Watches that were stored, for those of their Subscriptions that still exist. Each of these
+    /// is served when it is added; what happens until then is kept for it.
+    pub async fn restore(&mut self, exists: impl Fn(&str) -> bool) -> Result<(), Error> {
+        let Some(state) = self.context.state.clone() else { return Ok(()) };
+        for (name, _) in state.ask(|store| store.watches()).await.map_err(Error::Store)? {
+            let load = name.clone();
+            let stored = state.ask(move |store| store.load(&load)).await.map_err(Error::Store)?;
+            let parts = Parts::new(self.new_id(), name.clone(), &self.context, stored);
+            let mut parts = parts.map_err(Error::ToldLog)?;
+            if self.other_history {
+                parts.begin_history();
+            }
+            let uids: BTreeSet<_> = parts.subscriptions().cloned().collect();
+            let watch = self.start_watch(name.kind, parts);
+            let gone = uids.iter().filter(|uid| !exists(uid));
+            for uid in gone.clone() {
+                watch.handle.command(Command::Leave { uid: uid.clone() }).await;
+            }
+            watch.stored = uids.iter().filter(|uid| exists(uid)).cloned().collect();
+        }
+        Ok(())
+    }
+
+    /// Serves a Subscription: from where it was left if it is stored with the same place, else from what exists on.
+    pub async fn add(&mut self, route: Route, target: Target, place: Arc<str>, settings: DeliverySettings) {
         self.remove(&route.uid, Duration::ZERO).await;
         let metrics = self.context.metrics.delivery(&route.subscription);
         let route = Arc::new(route);
         let lane = Lane::start(self.new_id(), target, settings, metrics, self.clock);
         for kind in route.selections.keys() {
-            self.join(kind, &route, &lane).await;
+            self.join(kind, &route, &place, &lane).await;
         }
-        self.subscriptions.insert(route.uid.clone(), Running { route, lane });
+        for (kind, watch) in &mut self.watches {
+            if watch.stored.remove(&route.uid) && !route.selections.contains_key(kind) {
+                watch.handle.command(Command::Part { lane: lane.sender(), route: route.clone() }).await;
+            }
+        }
+        self.subscriptions.insert(route.uid.clone(), Running { route, place, lane });
     }
 
     /// Serves an edited Subscription on. What is in its lane is delivered; a `target` takes the place of the
     /// one it had.
     pub async fn edit(&mut self, route: Route, target: Option<Target>, settings: DeliverySettings) {
         let Some(running) = self.subscriptions.remove(&route.uid) else { return };
+        let Running { route: before, place, lane } = running;
         match target {
-            Some(target) => running.lane.retarget(target, settings),
-            None => running.lane.resettle(settings),
+            Some(target) => lane.retarget(target, settings),
+            None => lane.resettle(settings),
         }
         let route = Arc::new(route);
-        for kind in running.route.selections.keys().filter(|kind| !route.selections.contains_key(kind)) {
+        for kind in before.selections.keys().filter(|kind| !route.selections.contains_key(kind)) {
             if let Some(watch) = self.watches.get(kind) {
-                watch.handle.command(Command::Part { lane: running.lane.sender().id() }).await;
+                watch.handle.command(Command::Part { lane: lane.sender(), route: route.clone() }).await;
             }
         }
         for (kind, selection) in &route.selections {
-            if !running.route.selections.contains_key(kind) {
-                self.join(kind, &route, &running.lane).await;
+            if !before.selections.contains_key(kind) {
+                self.join(kind, &route, &place, &lane).await;
             } else if let Some(watch) = self.watches.get(kind) {
-                let (lane, selection, on) = (running.lane.sender().id(), selection.clone(), route.on);
+                let (lane, selection, on) = (lane.sender(), selection.clone(), route.on);
                 watch.handle.command(Command::Edit { lane, route: route.clone(), selection, on }).await;
             }
         }
-        self.subscriptions.insert(route.uid.clone(), Running { route, lane: running.lane });
-        self.drop_unused();
+        self.subscriptions.insert(route.uid.clone(), Running { route, place, lane });
+        self.drop_unused().await;
     }
 
     /// Serves a Subscription no more, after its lane had `deadline` to deliver what it has. Returns how many
     /// Changes were left over.
-    pub async fn remove(&mut self, uid: &str, deadline: Duration) -> usize {
-        let Some(Running { route, lane }) = self.subscriptions.remove(uid) else { return 0 };
-        // The lane goes first: a Watch that waits for room in the Journal takes no commands.
-        let id = lane.sender().id();
-        let left = lane.drain(deadline).await;
+    pub async fn remove(&mut self, uid: &str, deadline: Duration) -> u64 {
+        let Some(Running { route, lane, .. }) = self.subscriptions.remove(uid) else { return 0 };
+        let left = lane.drain(Farewell::Everything, deadline).await;
         for kind in route.selections.keys() {
-            self.leave(kind, id).await;
+            if let Some(watch) = self.watches.get(kind) {
+                watch.handle.command(Command::Leave { uid: route.uid.clone() }).await;
+            }
         }
         self.context.metrics.forget(&route.subscription);
-        self.drop_unused();
+        self.drop_unused().await;
         left
     }
 
-    /// Ends every Watch, gives the lanes `deadline` to deliver what they have, all at the same time, and
-    /// returns how many Changes each Subscription had left over.
-    pub async fn shut_down(self, deadline: Duration) -> Vec<(Arc<str>, usize)> {
-        drop(self.watches);
+    /// Ends everything within `deadline`. Where there is a store, what is under way is awaited and the rest stored;
+    /// where not, what there is is delivered. Returns how many Changes each Subscription had left over.
+    pub async fn shut_down(self, deadline: Duration) -> Vec<(Arc<str>, u64)> {
+        let until = tokio::time::Instant::now() + deadline;
+        for watch in self.watches.values() {
+            watch.handle.command(Command::Close).await;
+        }
+        let farewell = if self.context.state.is_some() { Farewell::InFlight } else { Farewell::Everything };
         let drains = self.subscriptions.into_values().map(|running| async move {
-            let left = running.lane.drain(deadline).await;
+            let left = running.lane.drain(farewell, deadline).await;
             (running.route.subscription.clone(), left)
         });
-        futures::future::join_all(drains).await
+        let left = futures::future::join_all(drains).await;
+        // The last flush has its own time: without it, what was delivered comes again.
+        let until = until.max(tokio::time::Instant::now() + LAST_FLUSH);
+        let finished =
+            futures::future::join_all(self.watches.into_values().map(|watch| watch.handle.finish()));
+        if tokio::time::timeout_at(until, finished).await.is_err() {
+            tracing::warn!(
+                "the state was not stored in time; what was delivered since the last flush comes again"
+            );
+        }
+        left
     }
 
     /// How the Subscription with this uid is doing, if it is being served.
@@ -164,32 +234,49 @@ impl Pipeline {
         self.watches.len()
     }
 
-    async fn join(&mut self, kind: &Kind, route: &Arc<Route>, lane: &Lane) {
+    async fn join(&mut self, kind: &Kind, route: &Arc<Route>, place: &Arc<str>, lane: &Lane) {
         let Some(selection) = route.selections.get(kind).cloned() else { return };
-        if !self.watches.contains_key(kind) {
-            let id = self.new_id();
-            let handle = WatchHandle::start(id, kind.clone(), self.context.clone());
-            self.watches.insert(kind.clone(), RunningWatch { id, handle });
-        }
-        if let Some(watch) = self.watches.get(kind) {
-            let (lane, on) = (lane.sender(), route.on);
-            watch.handle.command(Command::Join { lane, route: route.clone(), selection, on }).await;
+        let watch = match self.watches.contains_key(kind) {
+            true => self.watches.get_mut(kind),
+            false => self.new_watch(kind).await,
+        };
+        if let Some(watch) = watch {
+            watch.stored.remove(&route.uid);
+            let (lane, route, place, on) = (lane.sender(), route.clone(), place.clone(), route.on);
+            watch.handle.command(Command::Join { lane, route, place, selection, on }).await;
         }
     }
 
-    async fn leave(&self, kind: &Kind, lane: u64) {
-        if let Some(watch) = self.watches.get(kind) {
-            watch.handle.command(Command::Leave { lane }).await;
+    /// A Watch of which nothing is stored. What the told log has without it is of no use.
+    async fn new_watch(&mut self, kind: &Kind) -> Option<&mut RunningWatch> {
+        let name = WatchName { kind: kind.clone(), namespace: self.context.namespace.clone() };
+        let id = self.new_id();
+        loop {
+            match Parts::new(id, name.clone(), &self.context, None) {
+                Ok(parts) => return Some(self.start_watch(kind.clone(), parts)),
+                Err(error) => tracing::error!(%kind, %error, "unable to open the told log; trying again"),
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
+    }
+
+    fn start_watch(&mut self, kind: Kind, parts: Parts) -> &mut RunningWatch {
+        let id = parts.id();
+        let handle = WatchHandle::start(parts, self.context.clone());
+        let running = RunningWatch { id, handle, stored: BTreeSet::new() };
+        self.watches.entry(kind).or_insert(running)
     }
 
     /// Ends the Watches that nobody follows any more: each costs the API server something.
-    pub fn drop_unused(&mut self) {
+    pub async fn drop_unused(&mut self) {
         let subscriptions = &self.subscriptions;
-        self.watches.retain(|kind, watch| {
+        let unused = self.watches.extract_if(.., |kind, watch| {
             let wanted = subscriptions.values().any(|running| running.route.selections.contains_key(kind));
-            wanted || watch.handle.report().borrow().lanes > 0
+            !wanted && watch.handle.report().borrow().lanes == 0
         });
+        for (_, watch) in unused.collect::<Vec<_>>() {
+            watch.handle.forget().await;
+        }
     }
 
     fn new_id(&mut self) -> u64 {

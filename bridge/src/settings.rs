@@ -6,8 +6,9 @@ use tidings_config::process::{Backoff, BridgeSettings};
 use tidings_core::delivery;
 
 use crate::clock::Clock;
-use crate::journal::Journal;
+use crate::journal::Memory;
 use crate::metrics::Metrics;
+use crate::state::State;
 use crate::watch::{WatchContext, WatchSettings};
 
 /// What every Watch shares.
@@ -16,12 +17,14 @@ pub(crate) fn watch_context(
     cluster: Arc<str>,
     metrics: Metrics,
     clock: Clock,
+    state: Option<State>,
     settings: &BridgeSettings,
 ) -> WatchContext {
     WatchContext {
         client,
         cluster,
-        journal: Journal::new(settings.journal_bytes.get()),
+        memory: Memory::new(settings.journal_bytes.get()),
+        state,
         metrics,
         clock,
         settings: WatchSettings {

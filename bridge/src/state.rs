@@ -5,11 +5,14 @@
 
 mod blob;
 pub mod record;
+pub mod shared;
 pub mod sqlite;
 pub mod told;
 
 use std::io;
 use std::path::PathBuf;
+
+pub use shared::{Chunks, State};
 
 use record::{Commit, JournalRecord, StoredWatch, WatchName, WatchRecord};
 

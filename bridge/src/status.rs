@@ -61,7 +61,7 @@ pub(crate) fn of(facts: &Facts<'_>) -> SubscriptionStatus {
     let Some(Report { lane, watches }) = report else { return status };
     status.positions = watches.iter().filter_map(position).collect();
     status.counts = Some(Counts {
-        received: count(lane.acked + lane.pending as u64),
+        received: count(lane.acked + lane.pending),
         sent: count(lane.sent),
         acked: count(lane.acked),
         retried: count(lane.retried),
@@ -69,7 +69,7 @@ pub(crate) fn of(facts: &Facts<'_>) -> SubscriptionStatus {
         skipped: count(watches.iter().map(|source| source.watch.skipped).sum()),
     });
     let seconds = lane.oldest.map_or(0, |oldest| oldest.as_secs());
-    status.lag = Some(Lag { changes: count(lane.pending as u64), seconds: count(seconds) });
+    status.lag = Some(Lag { changes: count(lane.pending), seconds: count(seconds) });
     status.blocked_keys = Some(count(lane.blocked_keys as u64));
     status.blocked =
         lane.blocked.iter().map(|(key, reason)| blocked(before, key.as_str(), reason, &now)).collect();

@@ -5,7 +5,7 @@
 //!
 //! Next: bridge/src/pipeline.rs
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Readiness;
 use crate::chain::chain;
 use crate::deliver::DeliverySettings;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{self, Pipeline};
 use crate::{settings, status};
 
 /// How long a Subscription that was deleted, or that got another sink, may deliver what it has.
@@ -38,6 +38,8 @@ pub struct Controller {
     resource: ApiResource,
     pipeline: Pipeline,
     served: BTreeMap<String, Served>,
+    /// What was stored is taken up.
+    restored: bool,
     credentials_dir: Option<std::path::PathBuf>,
     backoff: Backoff,
     status_interval: Duration,
@@ -66,6 +68,7 @@ impl Controller {
             resource: ApiResource::erase::<Subscription>(&()),
             pipeline,
             served: BTreeMap::new(),
+            restored: false,
             credentials_dir: settings.credentials_dir.clone(),
             backoff: settings::backoff(settings.retry_backoff),
             status_interval: settings.status_interval.get(),
@@ -79,7 +82,7 @@ impl Controller {
         readiness: Readiness,
         shutdown: CancellationToken,
         deadline: Duration,
-    ) -> usize {
+    ) -> Result<u64, pipeline::Error> {
         let api = Api::<DynamicObject>::all_with(self.client.clone(), &self.resource);
         let writer = reflector::store::Writer::new(self.resource.clone());
         let store = writer.as_reader();
@@ -93,10 +96,12 @@ impl Controller {
                     // Before the list is complete the store has what was there before.
                     Ok(Some(watcher::Event::Init | watcher::Event::InitApply(_)) | None) => {}
                     Ok(Some(watcher::Event::InitDone)) => {
+                        self.restore(&store.state()).await?;
                         self.reconcile(&store.state()).await;
                         readiness.set();
                     }
-                    Ok(Some(_)) => self.reconcile(&store.state()).await,
+                    Ok(Some(_)) if self.restored => self.reconcile(&store.state()).await,
+                    Ok(Some(_)) => {}
                     Err(error) => tracing::warn!(
                         error = chain(&error), help = advice(&error),
                         "unable to watch Subscriptions; trying again"
@@ -109,9 +114,18 @@ impl Controller {
         tracing::info!("shutting down; delivering what is under way");
         let left = self.pipeline.shut_down(deadline).await;
         left.iter().filter(|(_, count)| *count > 0).for_each(|(subscription, count)| {
-            tracing::warn!(%subscription, count, "changes were not delivered; they come again with the next start");
+            tracing::info!(%subscription, count, "changes are not delivered yet; they are stored");
         });
-        left.into_iter().map(|(_, count)| count).sum()
+        Ok(left.into_iter().map(|(_, count)| count).sum())
+    }
+
+    /// Goes on with what was stored, once it is known which Subscriptions exist.
+    async fn restore(&mut self, exist: &[Arc<DynamicObject>]) -> Result<(), pipeline::Error> {
+        if !std::mem::replace(&mut self.restored, true) {
+            let uids: BTreeSet<_> = exist.iter().filter_map(|object| object.uid()).collect();
+            self.pipeline.restore(|uid| uids.contains(uid)).await?;
+        }
+        Ok(())
     }
 
     /// Makes what is served equal to what exists.
@@ -193,7 +207,7 @@ impl Controller {
         let same_target = before.is_some_and(|before| (&before.sink, before.mode) == (sink, *mode));
         let target = if same_target { None } else { Some(self.connect(valid).await?) };
         match target {
-            Some(target) if before.is_none_or(|before| !before.sink.is_same_place(sink)) => {
+            Some(target) if before.is_none_or(|before| before.sink.place() != sink.place()) => {
                 let left = self.pipeline.remove(&route.uid, FAREWELL).await;
                 if left > 0 {
                     let subscription = &route.subscription;
@@ -202,7 +216,7 @@ impl Controller {
                         "the sink was left before everything was delivered; the new one is told what exists"
                     );
                 }
-                self.pipeline.add(route.clone(), target, settings).await;
+                self.pipeline.add(route.clone(), target, sink.place().into(), settings).await;
             }
             target => self.pipeline.edit(route.clone(), target, settings).await,
         }
@@ -223,7 +237,7 @@ impl Controller {
 
     /// Writes the status of every Subscription whose status changed.
     async fn report(&mut self) {
-        self.pipeline.drop_unused();
+        self.pipeline.drop_unused().await;
         for (uid, served) in &mut self.served {
             let report = self.pipeline.report(uid);
             let status = status::of(&status::Facts {

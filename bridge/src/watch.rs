@@ -10,7 +10,9 @@ mod connection;
 mod cursor;
 mod decode;
 mod driver;
+mod followers;
 mod full;
+mod keeper;
 mod line;
 mod lists;
 mod reader;
@@ -24,14 +26,19 @@ use std::time::Duration;
 use tidings_core::change::ChangeKinds;
 use tidings_core::delivery::Backoff;
 use tidings_core::object::ResourceVersion;
-use tidings_core::route::{Kind, Resource, Route, Selection};
-use tokio::sync::{mpsc, watch};
+use tidings_core::route::{Resource, Route, Selection};
+use tidings_core::watch::Watch as Machine;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use crate::clock::Clock;
 use crate::deliver::LaneSender;
-use crate::journal::Journal;
+use crate::journal::{Journal, Memory};
 use crate::metrics::Metrics;
+use crate::state::State;
+use crate::state::record::{StoredWatch, WatchName, WatchRecord};
+use followers::Followers;
+use keeper::Keeper;
 
 /// The settings a Watch needs, in the units of their names.
 #[derive(Clone, Copy, Debug)]
@@ -59,8 +66,10 @@ pub struct WatchContext {
     pub client: kube::Client,
     /// The name of the cluster in every Event's `source`.
     pub cluster: Arc<str>,
-    /// Where unsettled Changes are kept.
-    pub journal: Journal,
+    /// The memory for unsettled Changes, of all Watches together.
+    pub memory: Memory,
+    /// What survives the process; nothing where nothing has to.
+    pub state: Option<State>,
     /// What is counted.
     pub metrics: Metrics,
     /// The time everything is measured by.
@@ -79,6 +88,8 @@ pub enum Command {
         lane: LaneSender,
         /// Whose they are.
         route: Arc<Route>,
+        /// Where they go in the end: who was stored with another place starts anew.
+        place: Arc<str>,
         /// Which.
         selection: Selection,
         /// Of which kinds.
@@ -87,7 +98,7 @@ pub enum Command {
     /// The Subscription of this lane was edited.
     Edit {
         /// The lane.
-        lane: u64,
+        lane: LaneSender,
         /// Whose Changes are from now on.
         route: Arc<Route>,
         /// Which.
@@ -98,13 +109,21 @@ pub enum Command {
     /// Nothing of this Watch is selected any more: tell this lane so, object by object, and then nothing more.
     Part {
         /// The lane.
-        lane: u64,
+        lane: LaneSender,
+        /// Whose it is.
+        route: Arc<Route>,
     },
-    /// Tell this lane nothing more.
+    /// Tell this Subscription nothing more, and give up what it has not settled.
     Leave {
-        /// The lane.
-        lane: u64,
+        /// Its uid.
+        uid: Arc<str>,
     },
+    /// Read nothing more.
+    Close,
+    /// Store everything, say so, and end.
+    Finish(oneshot::Sender<()>),
+    /// Remove what is stored, say so, and end.
+    Forget(oneshot::Sender<()>),
 }
 
 /// How a Watch is doing.
@@ -124,10 +143,12 @@ pub struct WatchReport {
     pub last_gap: Option<(ResourceVersion, u64)>,
     /// Objects that could not be decoded since the start.
     pub skipped: u64,
-    /// Lanes that are told of Changes.
+    /// Subscriptions that are told of Changes.
     pub lanes: usize,
     /// Lanes that are still being told what exists.
     pub joining: Vec<u64>,
+    /// Why the state cannot be stored, while it cannot.
+    pub store: Option<String>,
 }
 
 /// The states a Watch goes through.
@@ -148,6 +169,15 @@ pub enum WatchState {
     Live,
 }
 
+/// What a Watch begins with.
+pub struct Parts {
+    name: WatchName,
+    machine: Machine,
+    journal: Journal,
+    followers: Followers,
+    keeper: Option<Keeper>,
+}
+
 /// A running Watch. Dropping the handle ends it.
 pub struct WatchHandle {
     commands: mpsc::Sender<Command>,
@@ -155,16 +185,81 @@ pub struct WatchHandle {
     task: AbortHandle,
 }
 
+// === impl Parts ===
+
+impl Parts {
+    /// The parts of a Watch that was never stored, or that is as it was `stored`. `id` tells it from others in what
+    /// lanes are told.
+    pub fn new(
+        id: u64,
+        name: WatchName,
+        context: &WatchContext,
+        stored: Option<StoredWatch>,
+    ) -> std::io::Result<Self> {
+        let memory = context.memory.clone();
+        let Some(state) = &context.state else {
+            let (machine, journal) = (Machine::default(), Journal::new(memory));
+            let followers = Followers::restore(id, context.cluster.clone(), None, None, &[], |_| None);
+            return Ok(Self { name, machine, journal, followers, keeper: None });
+        };
+        let StoredWatch { record, saved, chunks } = stored.unwrap_or_default();
+        let WatchRecord { resource, head, next, subscriptions } = record;
+        let (told, doubts) = state.told_log(&name)?;
+        let on =
+            |slot| head.followers.iter().find(|follower| follower.slot == slot).map(|follower| follower.on);
+        let of_watch = state.chunks(&name);
+        let followers =
+            Followers::restore(id, context.cluster.clone(), Some(of_watch), resource, &subscriptions, on);
+        let cursors = subscriptions.into_iter().map(|record| (record.slot, record.cursor)).collect();
+        let journal = Journal::restore(memory, next.max(1), cursors, chunks);
+        let machine = Machine::restore(head, saved, doubts);
+        let keeper = Some(Keeper::new(state.clone(), name.clone(), told));
+        Ok(Self { name, machine, journal, followers, keeper })
+    }
+
+    /// What was stored is of another history.
+    pub fn begin_history(&mut self) {
+        self.machine.begin_history(crate::clock::unix_seconds());
+    }
+
+    /// Tells the Watch from others in what lanes are told.
+    pub fn id(&self) -> u64 {
+        self.followers.watch()
+    }
+
+    /// The uids of the Subscriptions that follow.
+    pub fn subscriptions(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.followers.uids()
+    }
+}
+
 // === impl WatchHandle ===
 
 impl WatchHandle {
-    /// Starts watching `kind`. `id` tells this Watch from others in what lanes are told.
-    pub fn start(id: u64, kind: Kind, context: WatchContext) -> Self {
+    /// Starts watching. What was stored of it is gone on with.
+    pub fn start(parts: Parts, context: WatchContext) -> Self {
         let (commands, receiver) = mpsc::channel(64);
         let (sender, report) = watch::channel(WatchReport::default());
-        let driver = driver::Driver::new(id, kind, context, receiver, sender);
+        let driver = driver::Driver::new(parts, context, receiver, sender);
         let task = tokio::spawn(driver.run()).abort_handle();
         Self { commands, report, task }
+    }
+
+    /// Stores everything and ends.
+    pub async fn finish(self) {
+        self.end(Command::Finish).await;
+    }
+
+    /// Removes what is stored and ends.
+    pub async fn forget(self) {
+        self.end(Command::Forget).await;
+    }
+
+    async fn end(self, command: impl FnOnce(oneshot::Sender<()>) -> Command) {
+        let (done, is_done) = oneshot::channel();
+        self.command(command(done)).await;
+        // A driver that is gone has nothing to say.
+        let _ = is_done.await;
     }
 
     /// Hands over a command; it is carried out in order with what the stream brings.

@@ -4,7 +4,9 @@
 
 mod common;
 
-use common::{Recorder, Todos, change, delivery, pipeline, reaches, report_of, route, todo_kind, version};
+use common::{
+    PLACE, Recorder, Todos, change, delivery, pipeline, reaches, report_of, route, todo_kind, version,
+};
 use tidings_bridge::watch::WatchState;
 use tidings_core::route::{Namespaces, Selection};
 use tidings_testbed::control_plane::ControlPlane;
@@ -22,7 +24,7 @@ async fn what_exists_comes_first_and_then_every_change_with_the_last_content() {
     let namespace = &shared::namespace(&client, "every").await.unwrap();
     todos.write(namespace, "milk", "one").await;
     let (recorder, mut pipeline) = (Recorder::default(), pipeline(&client, |_| ()));
-    pipeline.add(route("s", &todos.group, &[namespace]), recorder.target(), delivery()).await;
+    pipeline.add(route("s", &todos.group, &[namespace]), recorder.target(), PLACE.into(), delivery()).await;
     recorder.hears(&["snapshot milk"]).await;
 
     let created = todos.write(namespace, "bread", "one").await;
@@ -55,7 +57,7 @@ async fn a_second_subscription_shares_the_watch_and_misses_and_doubles_nothing_a
         todos.write(namespace, name, "0").await;
     }
     let (first, mut pipeline) = (Recorder::default(), pipeline(&client, |settings| settings.page_size = 1));
-    pipeline.add(route("first", &todos.group, &[namespace]), first.target(), delivery()).await;
+    pipeline.add(route("first", &todos.group, &[namespace]), first.target(), PLACE.into(), delivery()).await;
     first.hears(&["snapshot a", "snapshot b", "snapshot c"]).await;
 
     // Somebody writes all the time; three more Subscriptions join meanwhile.
@@ -76,7 +78,9 @@ async fn a_second_subscription_shares_the_watch_and_misses_and_doubles_nothing_a
     for (index, recorder) in late.iter().enumerate() {
         let heard = first.events().len();
         let name = format!("late-{index}");
-        pipeline.add(route(&name, &todos.group, &[namespace]), recorder.target(), delivery()).await;
+        pipeline
+            .add(route(&name, &todos.group, &[namespace]), recorder.target(), PLACE.into(), delivery())
+            .await;
         eventually(common::SOON, "some more changes", || async {
             if first.events().len() > heard + 20 { Ok(()) } else { Err("not yet") }
         })
@@ -122,7 +126,7 @@ async fn lost_history_is_reconciled_and_marked() {
         todos.write("default", name, "one").await;
     }
     let (recorder, mut pipeline) = (Recorder::default(), pipeline(&client, |_| ()));
-    pipeline.add(route("s", &todos.group, &["default"]), recorder.target(), delivery()).await;
+    pipeline.add(route("s", &todos.group, &["default"]), recorder.target(), PLACE.into(), delivery()).await;
     recorder.hears(&["snapshot stays", "snapshot changes", "snapshot goes", "snapshot returns"]).await;
     reaches(&pipeline, &todo_kind(&todos.group), WatchState::Live).await;
 
@@ -163,7 +167,7 @@ async fn a_restart_of_the_api_server_repeats_nothing() {
     let todos = Todos::install(&client, "restart").await;
     todos.write("default", "milk", "one").await;
     let (recorder, mut pipeline) = (Recorder::default(), pipeline(&client, |_| ()));
-    pipeline.add(route("s", &todos.group, &["default"]), recorder.target(), delivery()).await;
+    pipeline.add(route("s", &todos.group, &["default"]), recorder.target(), PLACE.into(), delivery()).await;
     recorder.hears(&["snapshot milk"]).await;
     for round in ["two", "three"] {
         control_plane.api_server.kill().unwrap();
@@ -189,7 +193,7 @@ async fn a_watch_that_has_gone_silent_is_opened_again() {
     let limit = std::time::Duration::from_secs(2);
     let (mut pipeline, metrics) =
         common::pipeline_with(&client, 64 << 20, |settings| settings.silence_limit = limit);
-    pipeline.add(route("s", &todos.group, &["default"]), recorder.target(), delivery()).await;
+    pipeline.add(route("s", &todos.group, &["default"]), recorder.target(), PLACE.into(), delivery()).await;
     reaches(&pipeline, &todo_kind(&todos.group), WatchState::Live).await;
     todos.write("default", "milk", "one").await;
     recorder.hears(&["added milk"]).await;
@@ -212,7 +216,7 @@ async fn a_kind_that_comes_goes_and_comes_back_is_followed() {
     let todos = Todos { client: client.clone(), group: "late.example.com".into() };
     let kind = todo_kind(&todos.group);
     let (recorder, mut pipeline) = (Recorder::default(), pipeline(&client, |_| ()));
-    pipeline.add(route("s", &todos.group, &["default"]), recorder.target(), delivery()).await;
+    pipeline.add(route("s", &todos.group, &["default"]), recorder.target(), PLACE.into(), delivery()).await;
     reaches(&pipeline, &kind, WatchState::NotServed).await;
     let trouble = report_of(&pipeline, &kind).trouble.unwrap();
     assert_eq!(
@@ -255,7 +259,7 @@ async fn a_server_that_does_not_stream_the_state_is_listed_by_pages() {
     }
     let (recorder, mut pipeline) =
         (Recorder::default(), pipeline(&client, |settings| settings.page_size = 3));
-    pipeline.add(route("s", &todos.group, &["default"]), recorder.target(), delivery()).await;
+    pipeline.add(route("s", &todos.group, &["default"]), recorder.target(), PLACE.into(), delivery()).await;
     let snapshot: Vec<_> = (0..7).map(|index| format!("snapshot t{index}")).collect();
     let mut expected: Vec<_> = snapshot.iter().map(String::as_str).collect();
     recorder.hears(&expected).await;
@@ -271,7 +275,7 @@ async fn an_object_that_is_too_long_is_reported_and_stops_nothing() {
     let namespace = &shared::namespace(&client, "long").await.unwrap();
     let (recorder, mut pipeline) =
         (Recorder::default(), pipeline(&client, |settings| settings.max_object_bytes = 4096));
-    pipeline.add(route("s", &todos.group, &[namespace]), recorder.target(), delivery()).await;
+    pipeline.add(route("s", &todos.group, &[namespace]), recorder.target(), PLACE.into(), delivery()).await;
     reaches(&pipeline, &todo_kind(&todos.group), WatchState::Live).await;
     todos.write(namespace, "small", "one").await;
     recorder.hears(&["added small"]).await;
@@ -293,7 +297,7 @@ async fn an_edited_selection_adds_and_leaves_without_a_restart() {
     todos.write(farm, "cow", "one").await;
     let (recorder, mut pipeline) = (Recorder::default(), pipeline(&client, |_| ()));
     let first = route("s", &todos.group, &[shop]);
-    pipeline.add(first.clone(), recorder.target(), delivery()).await;
+    pipeline.add(first.clone(), recorder.target(), PLACE.into(), delivery()).await;
     recorder.hears(&["snapshot milk"]).await;
     let mut second = tidings_core::route::Route { generation: 2, ..first };
     let namespaces = Namespaces::Only([farm.clone()].into());
@@ -319,7 +323,7 @@ async fn a_kind_that_is_not_selected_any_more_is_left_and_its_watch_ends() {
     let kept = route("s", &notes.group, &["default"]);
     let mut both = kept.clone();
     both.selections.extend(route("s", &todos.group, &["default"]).selections);
-    pipeline.add(both, recorder.target(), delivery()).await;
+    pipeline.add(both, recorder.target(), PLACE.into(), delivery()).await;
     recorder.hears(&["snapshot milk", "snapshot idea"]).await;
     assert_eq!(pipeline.watches(), 2);
     pipeline.edit(tidings_core::route::Route { generation: 2, ..kept }, None, delivery()).await;
@@ -343,7 +347,7 @@ async fn a_sink_that_fails_for_a_while_loses_nothing_and_keeps_order() {
     let namespace = &shared::namespace(&client, "fails").await.unwrap();
     let (recorder, mut pipeline) = (Recorder::default(), pipeline(&client, |_| ()));
     recorder.fail(true);
-    pipeline.add(route("s", &todos.group, &[namespace]), recorder.target(), delivery()).await;
+    pipeline.add(route("s", &todos.group, &[namespace]), recorder.target(), PLACE.into(), delivery()).await;
     reaches(&pipeline, &todo_kind(&todos.group), WatchState::Live).await;
     let mut expected = Vec::new();
     for round in 0..20 {
@@ -383,7 +387,7 @@ async fn a_full_journal_holds_the_watch_and_loses_nothing() {
     let (mut pipeline, metrics) =
         common::pipeline_with(&client, 16 << 10, |settings| settings.ring_bytes = 8 << 10);
     recorder.fail(true);
-    pipeline.add(route("s", &todos.group, &[namespace]), recorder.target(), delivery()).await;
+    pipeline.add(route("s", &todos.group, &[namespace]), recorder.target(), PLACE.into(), delivery()).await;
     reaches(&pipeline, &todo_kind(&todos.group), WatchState::Live).await;
     for round in 0..100 {
         todos.write(namespace, "milk", &format!("{round} {}", "x".repeat(1000))).await;
@@ -406,7 +410,7 @@ async fn who_may_not_watch_is_told_so() {
     let todos = Todos::install(&admin, "forbidden").await;
     let nobody = testbed.control_plane.client_for("nobody", None).await.unwrap();
     let (recorder, mut pipeline) = (Recorder::default(), pipeline(&nobody, |_| ()));
-    pipeline.add(route("s", &todos.group, &["default"]), recorder.target(), delivery()).await;
+    pipeline.add(route("s", &todos.group, &["default"]), recorder.target(), PLACE.into(), delivery()).await;
     let kind = todo_kind(&todos.group);
     reaches(&pipeline, &kind, WatchState::Forbidden).await;
     let trouble = report_of(&pipeline, &kind).trouble.unwrap();

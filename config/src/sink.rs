@@ -69,15 +69,15 @@ impl SinkSettings {
 // === impl ValidSink ===
 
 impl ValidSink {
-    /// Whether what was told to `other` is where this one tells: only the shape of Messages, or the way to the
-    /// same place, differ.
-    pub fn is_same_place(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Nats(left), Self::Nats(right)) => {
-                (&left.servers, &left.stream) == (&right.servers, &right.stream)
+    /// Where Events end up. Sinks of the same place differ only in the shape of Messages, or in the way there: what
+    /// was told through one was told through the other. It is stored, so it must stay what it is.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Nats(nats) => {
+                let servers: Vec<_> = nats.servers.iter().map(url::Url::as_str).collect();
+                format!("nats {} {}", servers.join(","), nats.stream.as_deref().unwrap_or_default())
             }
-            (Self::Stdout(_), Self::Stdout(_)) => true,
-            _ => false,
+            Self::Stdout(_) => "stdout".to_owned(),
         }
     }
 

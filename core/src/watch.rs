@@ -268,6 +268,11 @@ impl Watch {
         matches!(self.stream, Stream::Live { .. } | Stream::Snapshot { .. })
     }
 
+    /// What was decided is of another history than what comes now: as after a rewind.
+    pub fn begin_history(&mut self, now: u64) {
+        self.rewind(now, &mut Vec::new());
+    }
+
     /// Asks again for the LISTs that are under way, for a caller that lost them.
     pub fn restart_lists(&mut self) -> Vec<Effect> {
         let mut effects = Vec::new();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
 use tidings_core::delivery::{Delivery, Outcome, Rejection, Verdict};
 use tidings_core::event::Event;
@@ -12,9 +12,10 @@ use tidings_core::object::ObjectKey;
 use tidings_sinks::Target;
 use tidings_sinks::sink::NotReady;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
-use super::{BATCHES, DeliverySettings, Farewell, HELD, HELD_BYTES, LaneReport, NAMED_BLOCKED, Source, SourceChange};
+use super::{
+    BATCHES, DeliverySettings, Farewell, HELD, HELD_BYTES, LaneReport, NAMED_BLOCKED, Source, SourceChange,
+};
 use crate::clock::{self, Clock};
 use crate::journal::Taken;
 use crate::metrics::DeliveryMetrics;
@@ -32,8 +33,8 @@ pub(super) struct Inputs {
     pub(super) changes: mpsc::Receiver<SourceChange>,
     pub(super) wake: Arc<Notify>,
     pub(super) targets: watch::Receiver<(Arc<Target>, DeliverySettings)>,
-    pub(super) stop: CancellationToken,
-    pub(super) farewell: watch::Receiver<Farewell>,
+    /// Nothing until the lane is to end.
+    pub(super) farewell: watch::Receiver<Option<Farewell>>,
 }
 
 pub(super) struct Worker {
@@ -111,18 +112,12 @@ impl Worker {
                 return;
             }
             let wake = self.wake();
-            let reading = async {
-                match &mut self.reading {
-                    Some(reading) => reading.await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 change = self.inputs.changes.recv(), if !self.inputs.changes.is_closed() => {
                     if let Some(change) = change { self.source(change) }
                 }
                 () = self.inputs.wake.notified() => {}
-                read = reading => self.read(read),
+                Some(read) = OptionFuture::from(self.reading.as_mut()) => self.read(read),
                 Some(batch) = self.batches.next() => self.settle(batch),
                 () = wake => {}
                 ready = &mut check => {
@@ -134,8 +129,8 @@ impl Worker {
                     self.retarget();
                     check = self::check(self.target.clone(), Duration::ZERO);
                 }
-                () = self.inputs.stop.cancelled(), if farewell.is_none() => {
-                    farewell = Some(*self.inputs.farewell.borrow());
+                Ok(()) = self.inputs.farewell.changed(), if farewell.is_none() => {
+                    farewell = *self.inputs.farewell.borrow_and_update();
                 }
             }
         }
@@ -174,7 +169,8 @@ impl Worker {
         let most = self.settings.max_in_flight * HELD;
         let held = self.delivery.pending() - self.delivery.held_back();
         if self.held_bytes >= HELD_BYTES {
-            let behind: usize = self.delivery.held_back_entries().map(|opened| opened.record.change.size()).sum();
+            let behind: usize =
+                self.delivery.held_back_entries().map(|opened| opened.record.change.size()).sum();
             if self.held_bytes - behind >= HELD_BYTES {
                 return None;
             }
@@ -278,7 +274,8 @@ impl Worker {
                     report.rejected += 1;
                     self.metrics.rejected.inc();
                     let key = entry.record.change.key();
-                    let subscription = self.sources.get(&entry.watch).map(|source| &*source.context.subscription);
+                    let subscription =
+                        self.sources.get(&entry.watch).map(|source| &*source.context.subscription);
                     tracing::error!(
                         subscription, %key, %reason, "an event was rejected; later events of its key wait"
                     );
@@ -313,8 +310,11 @@ impl Worker {
     }
 
     fn publish(&mut self) {
-        let standings: Vec<_> =
-            self.sources.values().map(|source| (source.watch, source.journal.standing(source.slot))).collect();
+        let standings: Vec<_> = self
+            .sources
+            .values()
+            .map(|source| (source.watch, source.journal.standing(source.slot)))
+            .collect();
         let decided = standings.iter().filter_map(|(_, standing)| standing.oldest).min();
         let pending = standings.iter().map(|(_, standing)| standing.open).sum();
         self.metrics.lag.set(i64::try_from(pending).unwrap_or(i64::MAX));
@@ -338,8 +338,11 @@ impl Worker {
 
 /// Encodes a batch, sends it, and gives each key its outcome. Who has no Event counts as acked.
 async fn attempt(target: Arc<Target>, batch: Vec<(ObjectKey, Option<Event>)>) -> Vec<(ObjectKey, Outcome)> {
-    let messages: Vec<_> =
-        batch.iter().filter_map(|(_, event)| event.as_ref()).map(|event| target.encoder.encode(event)).collect();
+    let messages: Vec<_> = batch
+        .iter()
+        .filter_map(|(_, event)| event.as_ref())
+        .map(|event| target.encoder.encode(event))
+        .collect();
     let mut outcomes = target.sink.deliver(&messages).await.into_iter();
     debug_assert_eq!(outcomes.len(), messages.len());
     let outcome = |event: Option<Event>| match event {

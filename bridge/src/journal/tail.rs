@@ -62,13 +62,8 @@ struct Chunk {
 // === impl Tail ===
 
 impl Tail {
-    pub(super) fn restore(
-        next: u64,
-        cursors: Vec<(Slot, SavedCursor)>,
-        chunks: Vec<ChunkRecord>,
-    ) -> Self {
-        let reader =
-            |(slot, saved)| (slot, Reader { cursor: Cursor::restore(saved), open: 0, wake: None });
+    pub(super) fn restore(next: u64, cursors: Vec<(Slot, SavedCursor)>, chunks: Vec<ChunkRecord>) -> Self {
+        let reader = |(slot, saved)| (slot, Reader { cursor: Cursor::restore(saved), open: 0, wake: None });
         let mut tail = Self {
             changes: VecDeque::new(),
             first: next,
@@ -163,7 +158,10 @@ impl Tail {
         let wanted = reader.cursor.wanted();
         if wanted < first {
             let holds = |chunk: &Chunk| {
-                chunk.index.iter().any(|(number, slots)| reader.cursor.wants(*number) && slots.contains(&slot))
+                chunk
+                    .index
+                    .iter()
+                    .any(|(number, slots)| reader.cursor.wants(*number) && slots.contains(&slot))
             };
             if let Some((_, chunk)) = self.chunks.range(wanted..).find(|(_, chunk)| holds(chunk)) {
                 return Taken::Stored(chunk.chunk);
@@ -299,7 +297,12 @@ impl Tail {
     }
 
     /// What is stored leaves the memory.
-    pub(super) fn end_flush(&mut self, flush: &Flush, _bytes: usize) -> usize {
+    pub(super) fn end_flush(
+        &mut self,
+        flush: &Flush,
+        entries: &[Arc<JournalRecord>],
+        _bytes: usize,
+    ) -> usize {
         let mut freed = 0;
         while self.first < flush.next
             && let Some(waiting) = self.changes.pop_front()
@@ -307,9 +310,9 @@ impl Tail {
             freed += waiting.as_ref().map_or(0, Waiting::bytes);
             self.first += 1;
         }
-        if !flush.entries.is_empty() {
+        if !entries.is_empty() {
             let slots = |record: &JournalRecord| record.to.iter().map(|to| to.slot).collect();
-            let index = flush.entries.iter().map(|record| (record.number, slots(record))).collect();
+            let index = entries.iter().map(|record| (record.number, slots(record))).collect();
             self.add_chunk(flush.chunk, index, false);
         }
         freed

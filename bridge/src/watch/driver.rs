@@ -3,83 +3,88 @@
 //! Before: bridge/src/watch/decode.rs
 //! Next: bridge/src/journal.rs
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_core::change::ChangeKinds;
-use tidings_core::event::EventContext;
+use tidings_core::change::{Change, ChangeKinds};
 use tidings_core::known::Slot;
-use tidings_core::route::{Kind, Resource, Route, Selection};
+use tidings_core::object::ResourceVersion;
+use tidings_core::route::{Resource, Selection};
 use tidings_core::watch::{Effect, Input, Plan, Watch};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::connection::Connection;
+use super::followers::{Followers, Leaving};
+use super::keeper::{Keeper, Kept};
 use super::lists::Lists;
 use super::reader::Job;
 use super::request::Trouble;
 use super::ring::{News, ring};
 use super::{Command, WatchContext, WatchReport, WatchState};
 use crate::clock;
-use crate::deliver::{Entry, LaneInput, LaneSender};
 use crate::discovery::{self, Found};
+use crate::journal::Journal;
+use crate::state::record::{JournalRecord, WatchName};
 
 pub(super) struct Driver {
-    id: u64,
-    kind: Kind,
+    name: WatchName,
     context: WatchContext,
     commands: mpsc::Receiver<Command>,
     report: watch::Sender<WatchReport>,
     machine: Watch,
-    followers: BTreeMap<Slot, Follower>,
-}
-
-/// A Subscription on this Watch.
-struct Follower {
-    lane: LaneSender,
-    route: Arc<Route>,
-    /// Made when the resource is known.
-    context: Option<Arc<EventContext>>,
-    /// What the lane has not been handed yet.
-    outbox: Vec<Entry>,
-    joined: bool,
-    /// It leaves as soon as it was told of everything that is not selected any more.
-    parting: bool,
+    journal: Journal,
+    followers: Followers,
+    /// What was decided and is not in the Journal yet.
+    outbox: Vec<JournalRecord>,
+    /// What keeps the state; nothing where there is none to keep.
+    keeper: Option<Keeper>,
+    /// Nothing is to be read any more.
+    closing: bool,
 }
 
 /// Why the driver stops following a resource.
 enum Stop {
     /// The server does not serve it any more.
     NotServed,
-    /// The Watch is not needed any more.
-    Dropped,
+    /// Nothing is to be read any more.
+    Closing,
 }
+
+/// The Watch is not needed any more.
+struct Over;
 
 // === impl Driver ===
 
 impl Driver {
+    /// Goes on from what was stored, if anything was.
     pub(super) fn new(
-        id: u64,
-        kind: Kind,
+        parts: super::Parts,
         context: WatchContext,
         commands: mpsc::Receiver<Command>,
         report: watch::Sender<WatchReport>,
     ) -> Self {
-        let (machine, followers) = (Watch::default(), BTreeMap::new());
-        Self { id, kind, context, commands, report, machine, followers }
+        let super::Parts { name, machine, journal, followers, keeper } = parts;
+        report.send_modify(|report| {
+            report.resource.clone_from(&followers.resource);
+            report.lanes = followers.len();
+        });
+        let (outbox, closing) = (Vec::new(), false);
+        Self { name, context, commands, report, machine, journal, followers, outbox, keeper, closing }
     }
 
     /// Looks the kind up and follows it, again and again, until nobody wants it any more.
     pub(super) async fn run(mut self) {
         let mut failures = 0;
-        loop {
-            match discovery::find(&self.context.client, &self.kind).await {
+        while !self.closing {
+            match discovery::find(&self.context.client, &self.name.kind).await {
                 Ok(Found::Resource(resource)) => {
                     failures = 0;
                     tracing::info!(%resource, "watching");
                     match self.follow(&resource).await {
-                        Stop::Dropped => return,
-                        Stop::NotServed => {}
+                        Err(Over) => return,
+                        Ok(Stop::Closing) => break,
+                        Ok(Stop::NotServed) => {}
                     }
                 }
                 Ok(Found::NotServed(trouble)) => self.trouble(WatchState::NotServed, trouble),
@@ -87,13 +92,44 @@ impl Driver {
             }
             failures += 1;
             let wait = self.context.settings.relist.delay(failures, clock::jitter());
-            let deadline = tokio::time::Instant::now() + wait;
-            while let Ok(command) = tokio::time::timeout_at(deadline, self.commands.recv()).await {
-                let Some(command) = command else { return };
-                let effects = self.command(command);
-                // Nobody is told anything without a stream, and what LISTs it asks for is asked for again with one.
-                debug_assert!(effects.iter().all(|effect| !matches!(effect, Effect::Emit { .. })));
+            if self.idle(Some(Instant::now() + wait)).await.is_err() {
+                return;
             }
+        }
+        // Whoever asked for that ends the task.
+        let _ = self.idle(None).await;
+    }
+
+    /// Takes commands and keeps the state, with no connection, until `deadline`.
+    async fn idle(&mut self, deadline: Option<Instant>) -> Result<(), Over> {
+        let passed = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(passed);
+        loop {
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => {
+                    let effects = self.command(command.ok_or(Over)?).await?;
+                    // Nobody is told anything without a stream but what waited for a LIST, and what LISTs it asks
+                    // for is asked for again with one.
+                    for effect in effects {
+                        if let Effect::Emit { change, to } = effect {
+                            self.emit(change, &to, self.machine.position());
+                        }
+                    }
+                    if self.closing && deadline.is_some() {
+                        return Ok(());
+                    }
+                }
+                kept = Keeper::event(&mut self.keeper) => self.kept(kept),
+                () = self.followers.draining() => self.take_drained().await,
+                () = &mut passed => return Ok(()),
+            }
+            self.hand_over();
         }
     }
 
@@ -102,7 +138,7 @@ impl Driver {
         self.report.send_if_modified(|report| {
             let new = report.trouble.as_ref() != Some(&trouble) || report.state != state;
             if new {
-                tracing::warn!(kind = %self.kind, %trouble, "the watch does not go on");
+                tracing::warn!(kind = %self.name.kind, %trouble, "the watch does not go on");
                 report.state = state;
                 report.trouble = Some(trouble);
                 report.position = None;
@@ -111,12 +147,9 @@ impl Driver {
         });
     }
 
-    async fn follow(&mut self, resource: &Resource) -> Stop {
-        for follower in self.followers.values_mut() {
-            let context = EventContext::new(&self.context.cluster, &follower.route, resource);
-            follower.context = Some(Arc::new(context));
-        }
+    async fn follow(&mut self, resource: &Resource) -> Result<Stop, Over> {
         self.report.send_modify(|report| report.resource = Some(resource.clone()));
+        self.followers.served_as(&self.journal, resource).await;
         let (sender, mut news) = ring(self.context.settings.ring_bytes);
         let (lists, mut pages) = Lists::new();
         let mut connection = Connection::new(&self.context, resource, sender, lists);
@@ -127,29 +160,39 @@ impl Driver {
         }
         connection.start(self.machine.plan(), &self.context, Duration::ZERO);
         self.progress(&connection);
+        let memory = self.journal.memory().clone();
         loop {
+            let room = memory.has_room();
+            let ready = room && self.outbox.is_empty() && self.keeper.as_ref().is_none_or(Keeper::is_ready);
             tokio::select! {
                 biased;
                 command = self.commands.recv() => {
-                    let Some(command) = command else { return Stop::Dropped };
-                    for effect in self.command(command) {
+                    for effect in self.command(command.ok_or(Over)?).await? {
                         self.act(&mut connection, effect).await;
                     }
+                    if self.closing {
+                        self.hand_over();
+                        return Ok(Stop::Closing);
+                    }
                 }
+                kept = Keeper::event(&mut self.keeper) => self.kept(kept),
+                () = self.followers.draining() => self.take_drained().await,
                 // Before the stream, which may never pause: what waits for a LIST is held until it is complete.
-                Some(inputs) = pages.recv() => {
+                Some(inputs) = pages.recv(), if ready => {
                     let now = clock::unix_seconds();
                     for input in inputs {
                         self.step(&mut connection, input, now).await;
                     }
                 }
-                Some((run, what)) = news.recv() => {
+                Some((run, what)) = news.recv(), if ready => {
                     if run == connection.run && let Some(stop) = self.news(&mut connection, what).await {
-                        return stop;
+                        self.hand_over();
+                        return Ok(stop);
                     }
                 }
+                () = memory.room(), if !room => {}
             }
-            self.hand_over().await;
+            self.hand_over();
             self.progress(&connection);
         }
     }
@@ -158,7 +201,7 @@ impl Driver {
         match what {
             News::Batch { inputs, complaints } => {
                 for complaint in complaints {
-                    tracing::error!(kind = %self.kind, %complaint, "an object was skipped");
+                    tracing::error!(kind = %self.name.kind, %complaint, "an object was skipped");
                 }
                 let (run, now) = (connection.run, clock::unix_seconds());
                 for input in inputs {
@@ -210,14 +253,14 @@ impl Driver {
         };
         match why {
             Trouble::Ended | Trouble::Expired | Trouble::Full => {
-                tracing::debug!(kind = %self.kind, %why, "stream ended");
+                tracing::debug!(kind = %self.name.kind, %why, "stream ended");
                 if empty && matches!(job, Job::Resume(_)) {
                     // A server that ends streams as soon as they begin is not asked without a pause.
                     connection.failures += 1;
                 }
             }
             Trouble::Refused { .. } if connection.never_streams => {
-                tracing::info!(kind = %self.kind, "the server does not stream the initial state; listing it");
+                tracing::info!(kind = %self.name.kind, "the server does not stream the initial state; listing it");
             }
             _ => {
                 connection.failures += 1;
@@ -230,39 +273,27 @@ impl Driver {
 
     async fn step(&mut self, connection: &mut Connection, input: Input, now: u64) {
         let before = self.machine.position();
+        if let Some(keeper) = &mut self.keeper {
+            keeper.note();
+        }
         for effect in self.machine.step(input, now) {
             match effect {
-                Effect::Emit { change, to } => self.emit(change, &to, before).await,
+                Effect::Emit { change, to } => self.emit(change, &to, before),
                 effect => self.act(connection, effect).await,
             }
         }
     }
 
-    /// Puts a Change into the Journal and the outboxes of those who are told.
-    async fn emit(
-        &mut self,
-        change: Arc<tidings_core::change::Change>,
-        to: &[Slot],
-        before: Option<tidings_core::object::ResourceVersion>,
-    ) {
-        let charge = if let Some(charge) = self.context.journal.try_admit(change.size()) {
-            charge
-        } else {
-            // Room comes from what the lanes settle, so they must have everything first.
-            self.hand_over().await;
-            self.context.journal.admit(change.size()).await
-        };
-        let at = self.context.clock.now();
-        for slot in to {
-            let Some(follower) = self.followers.get_mut(slot) else { continue };
-            let Some(context) = &follower.context else { continue };
-            follower.outbox.push(Entry::new(change.clone(), context.clone(), before, at, charge.clone()));
-        }
+    /// Puts a Change where it waits for the Journal.
+    fn emit(&mut self, change: Arc<Change>, to: &[Slot], before: Option<ResourceVersion>) {
+        let to = self.followers.recipients(to);
+        let decided = self.context.clock.unix_millis();
+        self.outbox.push(JournalRecord { number: 0, change, to, before, decided });
     }
 
     async fn act(&mut self, connection: &mut Connection, effect: Effect) {
         match effect {
-            Effect::Emit { change, to } => self.emit(change, &to, self.machine.position()).await,
+            Effect::Emit { change, to } => self.emit(change, &to, self.machine.position()),
             Effect::Close => {
                 // Whatever made the stream useless may come again at once: not without a pause.
                 connection.failures += 1;
@@ -270,20 +301,22 @@ impl Driver {
             }
             Effect::List { slot, list } => {
                 connection.list(slot, list, &self.context);
-                self.set_joined(slot, false);
+                self.followers.set_joined(slot, false);
             }
             Effect::StopList(slot) => connection.lists.stop(slot),
-            Effect::Joined(slot) => self.joined(slot).await,
+            Effect::Joined(slot) => self.joined(slot),
             Effect::Gap { since } => {
                 connection.metrics.gaps.inc();
-                tracing::warn!(kind = %self.kind, %since, "history was lost; reconciling");
+                tracing::warn!(kind = %self.name.kind, %since, "history was lost; reconciling");
                 self.report.send_modify(|report| {
                     report.gaps += 1;
                     report.last_gap = Some((since, clock::unix_seconds()));
                 });
             }
             Effect::Rewound(epoch) => {
-                tracing::warn!(kind = %self.kind, epoch = epoch.0, "the cluster's history went backwards");
+                tracing::warn!(kind = %self.name.kind, epoch = epoch.0, "the cluster's history went backwards");
+                // Nobody is told anything of the new history before it is known on disk that there is one.
+                self.must_store();
             }
             Effect::Skipped { .. } => {
                 connection.metrics.skipped.inc();
@@ -292,89 +325,171 @@ impl Driver {
         }
     }
 
-    /// Hands what is decided to the lanes, with the position it leads to.
-    async fn hand_over(&mut self) {
-        let position = self.machine.position();
-        for follower in self.followers.values_mut() {
-            let entries = std::mem::take(&mut follower.outbox);
-            follower.lane.send(LaneInput { watch: self.id, entries, position }).await;
+    /// Hands what is decided to the Journal, with the position it leads to. What nobody was told of before goes
+    /// into the told log first; while that cannot be written, it waits.
+    fn hand_over(&mut self) {
+        if let Some(keeper) = &mut self.keeper
+            && let Err(error) = keeper.tell(&self.outbox, &self.followers)
+        {
+            return self.report_store(Some(error));
         }
+        self.journal.append(std::mem::take(&mut self.outbox), self.machine.position());
+        self.flush(false);
+    }
+
+    /// Begins to store what changed, if that is due.
+    fn flush(&mut self, now: bool) {
+        let Some(keeper) = &mut self.keeper else { return };
+        if self.outbox.is_empty() && keeper.is_due(&self.journal, now) {
+            keeper.begin(&mut self.machine, &self.journal, &self.followers);
+        }
+    }
+
+    /// Something happened to the store, or a flush is due.
+    fn kept(&mut self, kept: Kept) {
+        let Some(keeper) = &mut self.keeper else { return };
+        match kept {
+            // Whether there is something to store is looked at after every event.
+            Kept::Due => {}
+            Kept::Stored(bytes) => {
+                keeper.stored(&self.journal, bytes);
+                self.report_store(None);
+            }
+            Kept::Failed(error) => {
+                self.context.metrics.state_failures.inc();
+                self.report_store(Some(error.to_string()));
+            }
+        }
+    }
+
+    /// Who has settled the last it was told goes.
+    async fn take_drained(&mut self) {
+        if self.followers.take_drained(&self.journal).await
+            && let Some(keeper) = &mut self.keeper
+        {
+            keeper.note();
+        }
+    }
+
+    /// What follows waits until what changed now is stored.
+    fn must_store(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.must_store();
+        }
+    }
+
+    fn report_store(&self, trouble: Option<String>) {
+        self.report.send_if_modified(|report| {
+            let new = report.store != trouble;
+            if let Some(trouble) = trouble.as_ref().filter(|_| new) {
+                tracing::error!(kind = %self.name.kind, %trouble, "unable to store the state; trying again");
+            }
+            report.store = trouble;
+            new
+        });
     }
 
     /// Carries out a command; what the machine wants done is for who has the connection.
-    fn command(&mut self, command: Command) -> Vec<Effect> {
+    async fn command(&mut self, command: Command) -> Result<Vec<Effect>, Over> {
+        let now = clock::unix_seconds();
+        if let Some(keeper) = &mut self.keeper {
+            keeper.note();
+        }
         let input = match command {
-            Command::Join { lane, route, selection, on } if self.slot_of(lane.id()).is_some() => {
-                // It is about to part, and stays.
-                let lane = lane.id();
-                return self.command(Command::Edit { lane, route, selection, on });
-            }
-            Command::Join { lane, route, selection, on } => {
-                let free =
-                    (0..=self.followers.len()).map(Slot).find(|slot| !self.followers.contains_key(slot));
-                let slot = free.unwrap_or(Slot(self.followers.len()));
-                let context = self.event_context(&route);
-                let follower =
-                    Follower { lane, route, context, outbox: Vec::new(), joined: false, parting: false };
-                self.followers.insert(slot, follower);
+            Command::Join { lane, route, place, selection, on } => {
+                if let Some(slot) = self.followers.slot_of(&route.uid) {
+                    if self.followers.is_at(slot, &place) && self.followers.follows(slot) {
+                        // It was there before the process began, or is about to part and stays.
+                        self.followers.attach(slot, lane, route, on, &self.journal).await;
+                        return Ok(self.machine.step(Input::Edit { slot, selection, on }, now));
+                    }
+                    self.leave(slot);
+                }
+                let slot = self.followers.add(route.uid.clone(), place);
+                self.followers.attach(slot, lane, route, on, &self.journal).await;
+                self.must_store();
                 Input::Join { slot, selection, on }
             }
             Command::Edit { lane, route, selection, on } => {
-                let Some(slot) = self.slot_of(lane) else { return Vec::new() };
-                let context = self.event_context(&route);
-                if let Some(follower) = self.followers.get_mut(&slot) {
-                    (follower.route, follower.context) = (route, context);
-                    follower.parting = false;
-                }
+                let Some(slot) = self.followers.slot_of(&route.uid) else { return Ok(Vec::new()) };
+                self.followers.attach(slot, lane, route, on, &self.journal).await;
                 Input::Edit { slot, selection, on }
             }
-            Command::Part { lane } => {
-                let Some(slot) = self.slot_of(lane) else { return Vec::new() };
-                if let Some(follower) = self.followers.get_mut(&slot) {
-                    follower.parting = true;
+            Command::Part { lane, route } => {
+                let Some(slot) = self.followers.slot_of(&route.uid) else { return Ok(Vec::new()) };
+                let on = route.on;
+                self.followers.attach(slot, lane, route, on, &self.journal).await;
+                if !self.followers.follows(slot) {
+                    return Ok(Vec::new());
                 }
+                self.followers.set_leaving(slot, Leaving::Parting);
                 Input::Edit { slot, selection: Selection::NOTHING, on: ChangeKinds::ALL }
             }
-            Command::Leave { lane } => {
-                let Some(slot) = self.slot_of(lane) else { return Vec::new() };
-                self.followers.remove(&slot);
-                Input::Leave(slot)
+            Command::Leave { uid } => {
+                let Some(slot) = self.followers.slot_of(&uid) else { return Ok(Vec::new()) };
+                self.leave(slot);
+                return Ok(Vec::new());
+            }
+            Command::Close => {
+                self.closing = true;
+                return Ok(Vec::new());
+            }
+            Command::Finish(done) => {
+                self.finish().await;
+                // Who asked does not have to wait for the answer.
+                let _ = done.send(());
+                return Err(Over);
+            }
+            Command::Forget(done) => {
+                if let Some(keeper) = self.keeper.take()
+                    && let Err(error) = keeper.forget().await
+                {
+                    tracing::error!(kind = %self.name.kind, %error, "unable to remove the state of a watch");
+                }
+                let _ = done.send(());
+                return Err(Over);
             }
         };
-        self.machine.step(input, clock::unix_seconds())
+        Ok(self.machine.step(input, now))
     }
 
-    /// Who has been told everything either follows from now on or, if nothing is selected any more, leaves.
-    async fn joined(&mut self, slot: Slot) {
-        self.set_joined(slot, true);
-        if self.followers.get(&slot).is_some_and(|follower| follower.parting) {
-            self.hand_over().await;
-            self.followers.remove(&slot);
-            // Who leaves is told nothing, so there is nothing to do.
+    /// Stores everything, once.
+    async fn finish(&mut self) {
+        self.hand_over();
+        if self.outbox.is_empty() && self.keeper.is_some() {
+            while self.keeper.as_ref().is_some_and(Keeper::is_busy) {
+                let kept = Keeper::event(&mut self.keeper).await;
+                self.kept(kept);
+            }
+            self.flush(true);
+            let kept = Keeper::event(&mut self.keeper).await;
+            self.kept(kept);
+        }
+    }
+
+    /// Who leaves is told nothing, so there is nothing to do.
+    fn leave(&mut self, slot: Slot) {
+        self.machine.step(Input::Leave(slot), clock::unix_seconds());
+        self.followers.remove(slot);
+        self.journal.leave(slot);
+        self.must_store();
+    }
+
+    /// Who has been told everything either follows from now on or, if nothing is selected any more, leaves when
+    /// that is settled.
+    fn joined(&mut self, slot: Slot) {
+        self.followers.set_joined(slot, true);
+        if self.followers.is_parting(slot) {
             self.machine.step(Input::Leave(slot), clock::unix_seconds());
+            self.followers.set_leaving(slot, Leaving::Draining);
         }
-    }
-
-    fn set_joined(&mut self, slot: Slot, joined: bool) {
-        if let Some(follower) = self.followers.get_mut(&slot) {
-            follower.joined = joined;
-        }
-    }
-
-    fn slot_of(&self, lane: u64) -> Option<Slot> {
-        self.followers.iter().find(|(_, follower)| follower.lane.id() == lane).map(|(slot, _)| *slot)
-    }
-
-    fn event_context(&self, route: &Route) -> Option<Arc<EventContext>> {
-        let resource = self.report.borrow().resource.clone()?;
-        Some(Arc::new(EventContext::new(&self.context.cluster, route, &resource)))
     }
 
     /// Says where the Watch stands.
     fn progress(&self, connection: &Connection) {
         let position = self.machine.position();
-        let joining: Vec<_> =
-            self.followers.values().filter(|follower| !follower.joined).map(|f| f.lane.id()).collect();
+        let joining = self.followers.joining();
+        self.context.metrics.journal_memory(self.journal.memory().used());
         connection.metrics.known.set(i64::try_from(self.machine.known().len()).unwrap_or(i64::MAX));
         self.report.send_if_modified(|report| {
             let state = match (self.machine.is_reading(), self.machine.plan()) {

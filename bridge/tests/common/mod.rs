@@ -13,7 +13,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tidings_bridge::clock::Clock;
 use tidings_bridge::deliver::DeliverySettings;
-use tidings_bridge::journal::Journal;
+use tidings_bridge::journal::Memory;
 use tidings_bridge::metrics::Metrics;
 use tidings_bridge::pipeline::Pipeline;
 use tidings_bridge::watch::{WatchContext, WatchSettings, WatchState};
@@ -28,6 +28,8 @@ use tidings_sinks::{Encoder, Target};
 use tidings_testbed::wait::eventually;
 
 pub(crate) const SOON: Duration = Duration::from_secs(30);
+/// Where the Events of every test go.
+pub(crate) const PLACE: &str = "recorder";
 
 /// Remembers what it acked, and fails when told to.
 #[derive(Clone, Default)]
@@ -148,7 +150,8 @@ pub(crate) fn pipeline_with(
     let context = WatchContext {
         client: client.clone(),
         cluster: "test".into(),
-        journal: Journal::new(journal),
+        memory: Memory::new(journal),
+        state: None,
         metrics: metrics.clone(),
         clock: Clock::start(),
         settings,

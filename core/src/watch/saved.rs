@@ -12,7 +12,7 @@ use super::follower::{Follower, Phase};
 pub use super::view::Streamed;
 use super::view::View;
 use super::{Stream, Watch};
-use crate::change::{ChangeKinds, Epoch};
+use crate::change::{Change, ChangeKinds, Epoch};
 use crate::known::{Entry, Known, Slot};
 use crate::object::{ObjectKey, ResourceVersion, Uid};
 use crate::route::Selection;
@@ -265,6 +265,15 @@ impl Follower {
             }
         };
         SavedFollower { slot, selection: selection.clone(), on: *on, fresh: *fresh, phase }
+    }
+}
+
+// === impl Told ===
+
+impl Told {
+    /// What `change` tells, unless it is only that something is gone.
+    pub fn by(change: &Change) -> Option<Self> {
+        change.meta().map(|meta| Self::at(meta, change.epoch))
     }
 }
 

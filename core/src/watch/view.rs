@@ -36,6 +36,18 @@ pub(super) struct ViewDifference {
     pub(super) entries: Vec<(ObjectKey, Option<Told>)>,
 }
 
+// === impl Streamed ===
+
+impl Streamed {
+    /// These names, and what was selected by each of these all the time.
+    pub fn new(
+        continued: impl IntoIterator<Item = ObjectKey>,
+        steady: impl IntoIterator<Item = Selection>,
+    ) -> Self {
+        Self { continued: continued.into_iter().collect(), steady: steady.into_iter().collect() }
+    }
+}
+
 // === impl View ===
 
 impl View {

@@ -4,10 +4,11 @@ use tidings_core::change::ChangeKinds;
 use tidings_core::known::Slot;
 use tidings_core::object::ResourceVersion;
 use tidings_core::route::{Namespaces, Resource, Selection};
-use tidings_core::watch::saved::{Difference, Doubt, Head, SavedFollower, SavedPhase};
+use tidings_core::watch::saved::{Difference, Doubt, Head, SavedFollower, SavedPhase, Streamed};
 
 use super::*;
-use crate::state::record::{CursorRecord, SubscriptionRecord};
+use crate::state::record::SubscriptionRecord;
+use tidings_core::cursor::SavedCursor;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/state/sqlite/tests/schema-1.db");
 
@@ -19,7 +20,7 @@ fn record() -> WatchRecord {
         fresh: slot == 1,
         phase,
     };
-    let continued = vec![sample::key(3)];
+    let streamed = || Streamed::new([sample::key(3)], [Selection::ALL]);
     let head = Head {
         position: Some(ResourceVersion(4711)),
         reconciling: true,
@@ -28,8 +29,11 @@ fn record() -> WatchRecord {
         blind: false,
         followers: vec![
             follower(0, SavedPhase::Following),
-            follower(1, SavedPhase::Listing),
-            follower(2, SavedPhase::Seam { floor: ResourceVersion(4700), continued, relist: true }),
+            follower(1, SavedPhase::Listing { streamed: streamed() }),
+            follower(
+                2,
+                SavedPhase::Seam { floor: ResourceVersion(4700), streamed: streamed(), relist: true },
+            ),
         ],
         doubts: vec![Doubt { slot: Slot(1), key: sample::key(9), told: sample::told(9) }],
     };
@@ -39,7 +43,7 @@ fn record() -> WatchRecord {
         subscription: "shop/orders".into(),
         place: "nats://broker:4222/orders".to_owned(),
         generation: 3,
-        cursor: CursorRecord { next: 7, unsettled: vec![2, 5] },
+        cursor: SavedCursor { next: 7, unsettled: vec![2, 5] },
     };
     let resource = Resource {
         group: "example.com".to_owned(),

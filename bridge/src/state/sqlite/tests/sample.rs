@@ -54,7 +54,12 @@ pub(super) fn change(number: u64, length: usize) -> Arc<JournalRecord> {
     };
     let body = format!("{{\"spec\":\"{}\"}}", "x".repeat(length));
     let content = if number.is_multiple_of(4) {
-        Content::Identity { key: meta.key, uid: meta.uid, resource_version: meta.resource_version }
+        Content::Identity {
+            key: meta.key,
+            uid: meta.uid,
+            resource_version: meta.resource_version,
+            gone_at: meta.resource_version,
+        }
     } else {
         Content::Object(Arc::new(Object { meta, body: Bytes::from(body) }))
     };

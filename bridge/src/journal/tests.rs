@@ -1,0 +1,191 @@
+//! One Journal and its readers, with a store that is a list of chunks.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_core::change::{Change, ChangeKind, Content, Epoch, Reason};
+use tidings_core::known::Slot;
+use tidings_core::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
+use tokio::sync::Notify;
+
+use super::*;
+use crate::state::record::Recipient;
+
+const A: Slot = Slot(0);
+const B: Slot = Slot(1);
+
+fn record(version: u64, to: &[Slot]) -> JournalRecord {
+    let meta = Meta {
+        key: ObjectKey::new(Some("shop"), "milk"),
+        uid: Uid::new("u"),
+        resource_version: ResourceVersion(version),
+        generation: None,
+        created: None,
+        modified: None,
+        deleted: None,
+        traceparent: None,
+    };
+    let change = Change {
+        kind: ChangeKind::Updated,
+        reason: Reason::Watch,
+        epoch: Epoch(0),
+        gap: false,
+        gap_missed: 0,
+        content: Content::Object(Arc::new(Object { meta, body: Bytes::from(vec![b'x'; 1000]) })),
+    };
+    JournalRecord {
+        number: 0,
+        change: change.into(),
+        to: to.iter().map(|slot| Recipient { slot: *slot, generation: 1 }).collect(),
+        before: Some(ResourceVersion(version - 1)),
+        decided: version,
+    }
+}
+
+fn journal() -> Journal {
+    let journal = Journal::new(Memory::new(1 << 20));
+    for slot in [A, B] {
+        journal.follow(slot, Arc::new(Notify::new()));
+    }
+    journal
+}
+
+fn append(journal: &Journal, versions: std::ops::RangeInclusive<u64>, to: &[Slot]) {
+    let last = ResourceVersion(*versions.end());
+    journal.append(versions.map(|version| record(version, to)).collect(), Some(last));
+}
+
+fn numbers(records: &[Arc<JournalRecord>]) -> Vec<u64> {
+    records.iter().map(|record| record.number).collect()
+}
+
+fn take(journal: &Journal, slot: Slot, most: usize) -> Vec<u64> {
+    match journal.take(slot, most) {
+        Taken::Changes(records) => numbers(&records),
+        Taken::Nothing => Vec::new(),
+        Taken::Stored(chunk) => panic!("chunk {chunk} is to be read"),
+    }
+}
+
+/// A flush that works: what it wrote.
+fn flush(journal: &Journal) -> Vec<Arc<JournalRecord>> {
+    let mut flush = journal.begin_flush();
+    let entries = std::mem::take(&mut flush.entries);
+    journal.end_flush(&flush, &entries, 1);
+    entries
+}
+
+#[test]
+fn what_everybody_settled_is_in_memory_no_more_and_is_never_stored() {
+    let journal = journal();
+    append(&journal, 1..=3, &[A, B]);
+    let full = journal.memory().used();
+    assert_eq!(take(&journal, A, 2), [1, 2]);
+    assert_eq!(take(&journal, B, 9), [1, 2, 3]);
+    journal.settle(A, &[1, 2]);
+    assert_eq!(journal.memory().used(), full);
+    journal.settle(B, &[1]);
+    assert_eq!(journal.memory().used(), full / 3 * 2);
+    journal.settle(B, &[2, 3]);
+    assert_eq!(take(&journal, A, 9), [3]);
+    journal.settle(A, &[3]);
+    assert_eq!((journal.memory().used(), journal.unflushed()), (0, 0));
+    assert!(flush(&journal).is_empty());
+}
+
+#[test]
+fn a_flush_frees_memory_and_who_comes_later_reads_the_chunk() {
+    let journal = journal();
+    append(&journal, 1..=4, &[A, B]);
+    assert_eq!(take(&journal, A, 9), [1, 2, 3, 4]);
+    journal.settle(A, &[1, 2, 4]);
+    let stored = flush(&journal);
+    assert_eq!(journal.memory().used(), 0);
+    let to: Vec<_> =
+        stored.iter().map(|record| record.to.iter().map(|to| to.slot.0).collect::<Vec<_>>()).collect();
+    assert_eq!(to, [vec![1], vec![1], vec![0, 1], vec![1]], "only for those who have not settled it");
+    append(&journal, 5..=5, &[A, B]);
+    // Who took it before goes on; who did not reads it first.
+    assert_eq!(take(&journal, A, 9), [5]);
+    let Taken::Stored(chunk) = journal.take(B, 9) else { panic!("B has to read") };
+    let records = stored.iter().map(|record| (**record).clone()).collect();
+    assert_eq!(numbers(&journal.take_stored(B, chunk, records)), [1, 2, 3, 4]);
+    assert_eq!(take(&journal, B, 9), [5]);
+    assert_eq!(journal.begin_flush().dead, [0; 0]);
+    journal.settle(B, &[1, 2, 3, 4]);
+    assert_eq!(journal.standing(A).open, 2);
+    journal.settle(A, &[3]);
+    assert_eq!(journal.begin_flush().dead, [chunk]);
+}
+
+#[test]
+fn a_restart_goes_on_with_what_was_not_settled() {
+    let journal = journal();
+    append(&journal, 1..=6, &[A]);
+    assert_eq!(take(&journal, A, 4), [1, 2, 3, 4]);
+    journal.settle(A, &[2, 4]);
+    let mut flush = journal.begin_flush();
+    let stored = std::mem::take(&mut flush.entries);
+    assert_eq!(numbers(&stored), [1, 3, 5, 6]);
+    let cursors = vec![(A, journal.cursor(A))];
+    let index = stored.iter().map(|record| (record.number, vec![A])).collect();
+    let chunks = vec![ChunkRecord { chunk: flush.chunk, bytes: 1, index }];
+
+    let next = Journal::restore(Memory::new(1 << 20), flush.next, cursors, chunks);
+    assert_eq!(next.standing(A).open, 4);
+    next.follow(A, Arc::new(Notify::new()));
+    let Taken::Stored(chunk) = next.take(A, 9) else { panic!("it is stored") };
+    let records = stored.iter().map(|record| (**record).clone()).collect();
+    assert_eq!(numbers(&next.take_stored(A, chunk, records)), [1, 3, 5, 6]);
+    append(&next, 7..=7, &[A]);
+    assert_eq!(take(&next, A, 9), [7], "numbers go on");
+    next.settle(A, &[1, 3, 5, 6, 7]);
+    let standing = next.standing(A);
+    assert_eq!((standing.open, standing.settled), (0, Some(ResourceVersion(7))));
+    assert_eq!(next.begin_flush().dead, [chunk]);
+}
+
+#[test]
+fn who_leaves_keeps_nothing_alive() {
+    let journal = journal();
+    append(&journal, 1..=2, &[A, B]);
+    let stored = flush(&journal);
+    assert_eq!(stored.len(), 2);
+    append(&journal, 3..=3, &[A, B]);
+    assert_eq!(journal.leave(A), 3);
+    assert_eq!(journal.leave(B), 3);
+    assert_eq!(journal.memory().used(), 0);
+    assert_eq!(journal.begin_flush().dead.len(), 1);
+    // The slot is another one's now, who is told nothing of before.
+    journal.follow(A, Arc::new(Notify::new()));
+    assert_eq!(take(&journal, A, 9), [0; 0]);
+    assert_eq!(journal.standing(A).open, 0);
+}
+
+#[test]
+fn a_change_that_is_settled_while_it_is_being_stored_does_not_keep_its_chunk() {
+    let journal = journal();
+    append(&journal, 1..=1, &[A]);
+    assert_eq!(take(&journal, A, 9), [1]);
+    let mut flush = journal.begin_flush();
+    let entries = std::mem::take(&mut flush.entries);
+    journal.settle(A, &[1]);
+    journal.end_flush(&flush, &entries, 1);
+    assert_eq!(journal.memory().used(), 0);
+    assert_eq!(journal.begin_flush().dead, [flush.chunk]);
+}
+
+#[tokio::test]
+async fn room_is_free_again_when_everybody_settled() {
+    let journal = Journal::new(Memory::new(1000));
+    journal.follow(A, Arc::new(Notify::new()));
+    let memory = journal.memory().clone();
+    assert!(memory.has_room());
+    append(&journal, 1..=1, &[A]);
+    assert!(!memory.has_room());
+    let mut room = Box::pin(memory.room());
+    assert!(futures::poll!(&mut room).is_pending());
+    take(&journal, A, 1);
+    journal.settle(A, &[1]);
+    assert!(futures::poll!(&mut room).is_ready());
+}

@@ -1,0 +1,95 @@
+//! The store as the parts of the bridge share it.
+//!
+//! Before: bridge/src/state.rs
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tidings_core::watch::saved::Doubt;
+
+use super::record::{JournalRecord, WatchName};
+use super::told::ToldLog;
+use super::{Error, Store};
+
+/// The store of the process. Cheap to clone; one call at a time is carried out.
+#[derive(Clone)]
+pub struct State {
+    store: Arc<Mutex<Box<dyn Store>>>,
+    folder: PathBuf,
+    /// Between two flushes of a Watch.
+    pub flush_interval: Duration,
+    /// Bytes that one Subscription may have waiting in the store.
+    pub quota: u64,
+    threads: bool,
+}
+
+/// Where the chunks of one Watch are read.
+#[derive(Clone, Debug)]
+pub struct Chunks {
+    state: State,
+    watch: WatchName,
+}
+
+// === impl State ===
+
+impl State {
+    /// Shares `store`, which lies in `folder`. With `threads`, calls wait for the disk on threads that may.
+    pub fn new(
+        store: Box<dyn Store>,
+        folder: &Path,
+        flush_interval: Duration,
+        quota: u64,
+        threads: bool,
+    ) -> Self {
+        Self { store: Arc::new(Mutex::new(store)), folder: folder.to_owned(), flush_interval, quota, threads }
+    }
+
+    /// Asks the store for something.
+    #[allow(clippy::missing_panics_doc, reason = "a panic of the store is passed on")]
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut dyn Store) -> T + Send + 'static,
+    ) -> T {
+        let store = self.store.clone();
+        let ask = move || question(&mut **store.lock().unwrap_or_else(PoisonError::into_inner));
+        if !self.threads {
+            return ask();
+        }
+        match tokio::task::spawn_blocking(ask).await {
+            Ok(answer) => answer,
+            Err(failure) => match failure.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is going down, and nobody waits for the answer.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    /// The told log of a Watch, and what it holds.
+    pub fn told_log(&self, watch: &WatchName) -> io::Result<(ToldLog, Vec<Doubt>)> {
+        ToldLog::open(&self.folder, watch)
+    }
+
+    /// The chunks of a Watch.
+    pub fn chunks(&self, watch: &WatchName) -> Chunks {
+        Chunks { state: self.clone(), watch: watch.clone() }
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+// === impl Chunks ===
+
+impl Chunks {
+    /// What is in one of them, in order.
+    pub async fn read(&self, chunk: u64) -> Result<Vec<JournalRecord>, Error> {
+        let watch = self.watch.clone();
+        self.state.ask(move |store| store.read(&watch, chunk)).await
+    }
+}

@@ -1,0 +1,190 @@
+//! Keeps the state of one Watch: the told log before anybody is told, and a commit at a time.
+//!
+//! A commit is made of one moment between two inputs, so that what is on disk is exactly a state the Watch was in. One
+//! that fails is tried again as it is; meanwhile the tail of the Journal holds what it held.
+//!
+//! Before: bridge/src/watch/driver.rs
+//! Next: bridge/src/state.rs
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tidings_core::watch::Watch;
+use tidings_core::watch::saved::{Doubt, Told};
+use tokio::time::Instant;
+
+use super::followers::Followers;
+use crate::journal::{Flush, Journal};
+use crate::state::record::{Commit, JournalRecord, WatchName, WatchRecord};
+use crate::state::told::ToldLog;
+use crate::state::{Error, State};
+
+/// With so many bytes a flush does not wait for its time.
+const FLUSH_BYTES: usize = 2 << 20;
+/// Before a commit that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What keeps the state of one Watch.
+pub(super) struct Keeper {
+    state: State,
+    name: WatchName,
+    told: ToldLog,
+    /// The commit that is under way or failed.
+    commit: Option<(Arc<Commit>, Flush)>,
+    running: Option<BoxFuture<'static, Result<usize, Error>>>,
+    /// When the next flush is due, or the commit that failed is tried again.
+    due: Instant,
+    /// Something changed that no commit has.
+    dirty: bool,
+    must: Must,
+}
+
+/// Whether everything waits for a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Must {
+    No,
+    /// For the next one that begins.
+    Begin,
+    /// For the one under way.
+    Finish,
+}
+
+/// What happened.
+pub(super) enum Kept {
+    /// It is time to look whether something is to be stored.
+    Due,
+    /// The commit is done; its chunk takes so many bytes.
+    Stored(usize),
+    /// The commit failed, and is tried again.
+    Failed(Error),
+}
+
+// === impl Keeper ===
+
+impl Keeper {
+    pub(super) fn new(state: State, name: WatchName, told: ToldLog) -> Self {
+        let due = Instant::now() + state.flush_interval;
+        Self { state, name, told, commit: None, running: None, due, dirty: true, must: Must::No }
+    }
+
+    /// What happens next. Nothing is lost when this is given up.
+    pub(super) async fn event(keeper: &mut Option<Self>) -> Kept {
+        let Some(keeper) = keeper else { return std::future::pending().await };
+        let Some(running) = &mut keeper.running else {
+            tokio::time::sleep_until(keeper.due).await;
+            if let Some((commit, _)) = &keeper.commit {
+                let commit = commit.clone();
+                keeper.start(commit);
+            }
+            keeper.due = Instant::now() + keeper.state.flush_interval;
+            return Kept::Due;
+        };
+        let outcome = running.await;
+        keeper.running = None;
+        match outcome {
+            Ok(bytes) => Kept::Stored(bytes),
+            Err(error) => {
+                keeper.due = Instant::now() + RETRY;
+                Kept::Failed(error)
+            }
+        }
+    }
+
+    /// Whether more may be decided: nothing waits for a commit.
+    pub(super) fn is_ready(&self) -> bool {
+        self.must == Must::No
+    }
+
+    /// Whether a commit is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Something changed.
+    pub(super) fn note(&mut self) {
+        self.dirty = true;
+    }
+
+    /// Nothing more is decided before what changed until now is stored.
+    pub(super) fn must_store(&mut self) {
+        self.must = Must::Begin;
+        self.dirty = true;
+    }
+
+    /// Notes in the told log what may be the first, or the last, that a Subscription hears of an object.
+    pub(super) fn tell(&mut self, records: &[JournalRecord], followers: &Followers) -> Result<(), String> {
+        let mut doubts = Vec::new();
+        for record in records {
+            let Some(told) = Told::by(&record.change) else { continue };
+            let to = record.to.iter().map(|to| to.slot);
+            let to = to.filter(|slot| followers.enters_or_leaves(*slot, record.change.kind));
+            let key = record.change.key();
+            doubts.extend(to.map(|slot| Doubt { slot, key: key.clone(), told: told.clone() }));
+        }
+        self.told.append(&doubts).map_err(|error| format!("the told log: {error}"))
+    }
+
+    /// Whether a flush is to begin.
+    pub(super) fn is_due(&self, journal: &Journal, now: bool) -> bool {
+        let full = journal.unflushed() >= FLUSH_BYTES.min(journal.memory().capacity() / 4);
+        let time = Instant::now() >= self.due || now || self.must == Must::Begin;
+        self.commit.is_none() && (full || time && (self.dirty || journal.is_dirty()))
+    }
+
+    /// Takes what changed, and begins to store it.
+    pub(super) fn begin(&mut self, machine: &mut Watch, journal: &Journal, followers: &Followers) {
+        if let Err(error) = self.told.begin_flush() {
+            // What was told stays in the log, which is only longer by that.
+            tracing::warn!(%error, "unable to turn over the told log");
+        }
+        let (head, difference) = machine.take_difference();
+        let mut flush = journal.begin_flush();
+        let (resource, subscriptions) = (followers.resource.clone(), followers.records(journal));
+        let commit = Arc::new(Commit {
+            watch: self.name.clone(),
+            record: WatchRecord { resource, head, next: flush.next, subscriptions },
+            difference,
+            entries: std::mem::take(&mut flush.entries),
+            chunk: flush.chunk,
+            dead: std::mem::take(&mut flush.dead),
+        });
+        self.start(commit.clone());
+        self.commit = Some((commit, flush));
+        self.dirty = false;
+        self.due = Instant::now() + self.state.flush_interval;
+        if self.must == Must::Begin {
+            self.must = Must::Finish;
+        }
+    }
+
+    fn start(&mut self, commit: Arc<Commit>) {
+        let state = self.state.clone();
+        self.running = Some(Box::pin(async move { state.ask(move |store| store.commit(&commit)).await }));
+    }
+
+    /// The commit is done.
+    pub(super) fn stored(&mut self, journal: &Journal, bytes: usize) {
+        let Some((commit, flush)) = self.commit.take() else { return };
+        journal.end_flush(&flush, &commit.entries, bytes);
+        if let Err(error) = self.told.end_flush() {
+            tracing::warn!(%error, "unable to clear the told log");
+        }
+        if self.must == Must::Finish {
+            self.must = Must::No;
+        }
+    }
+
+    /// Removes everything there is of the Watch.
+    pub(super) async fn forget(self) -> Result<(), Error> {
+        let Self { state, name, told, running, .. } = self;
+        if let Some(running) = running {
+            // Whether it worked or not, it is over.
+            let _ = running.await;
+        }
+        if let Err(error) = told.remove() {
+            tracing::warn!(%error, "unable to remove the told log");
+        }
+        state.ask(move |store| store.forget(&name)).await
+    }
+}
