@@ -40,6 +40,16 @@ pub struct BridgeSettings {
     /// certificate authorities. Without it, a Subscription that names one is not connected.
     #[schemars(with = "Option<String>")]
     pub credentials_dir: Option<PathBuf>,
+    /// Directory for what survives a restart: positions, which objects were told of, and Changes that are not delivered yet
+    /// with the objects they are about. An absolute path; it is made, and only its owner may read it. One bridge at a
+    /// time can use it.
+    #[schemars(with = "String")]
+    pub state_dir: PathBuf,
+    /// Time after which what changed is written to the state. A crash repeats Events of about that time.
+    pub flush_interval: Duration,
+    /// Disk for Changes that one Subscription has not delivered. Beyond it, only the newest version of each object is kept for
+    /// that Subscription, and the gap is told.
+    pub state_quota: ByteSize,
     /// Memory for Changes that are not delivered yet, over all Subscriptions. When it is full, Watches wait.
     pub journal_bytes: ByteSize,
     /// Memory for what was read but not decided yet, for each Watch. When it is full, the Watch closes its stream and
@@ -102,6 +112,9 @@ impl Default for BridgeSettings {
             log_level: "info".to_owned(),
             log_format: LogFormat::Auto,
             credentials_dir: None,
+            state_dir: PathBuf::from("/var/lib/tidings"),
+            flush_interval: Duration::from_millis(200),
+            state_quota: ByteSize::from_mebibytes(4096),
             journal_bytes: ByteSize::from_mebibytes(64),
             ring_bytes: ByteSize::from_mebibytes(4),
             // etcd takes requests of 1.5 MiB by default; JSON on the wire can be larger than what is stored.
@@ -127,6 +140,9 @@ impl BridgeSettings {
             log_level,
             log_format: _,
             credentials_dir,
+            state_dir,
+            flush_interval,
+            state_quota,
             journal_bytes,
             ring_bytes,
             max_object_bytes,
@@ -157,6 +173,17 @@ impl BridgeSettings {
             credentials_dir.as_ref().is_none_or(|dir| dir.is_absolute()),
             "credentials_dir",
             "must be an absolute path",
+        );
+        require(state_dir.is_absolute(), "state_dir", "must be an absolute path");
+        require(
+            *flush_interval >= Duration::from_millis(10),
+            "flush_interval",
+            "must be at least 10ms, for the disk's sake",
+        );
+        require(
+            state_quota >= max_object_bytes,
+            "state_quota",
+            "must be at least max_object_bytes, or the longest object never fits",
         );
         require(
             max_object_bytes.get() >= 1024,
@@ -216,6 +243,9 @@ mod tests {
             cluster_name: Some("a b".into()),
             log_level: " ".into(),
             credentials_dir: Some("credentials".into()),
+            state_dir: "state".into(),
+            flush_interval: Duration::from_millis(9),
+            state_quota: ByteSize::from_bytes(10),
             journal_bytes: ByteSize::from_bytes(10),
             ring_bytes: ByteSize::from_bytes(10),
             max_object_bytes: ByteSize::from_bytes(100),
@@ -234,6 +264,9 @@ mod tests {
                 "cluster_name",
                 "log_level",
                 "credentials_dir",
+                "state_dir",
+                "flush_interval",
+                "state_quota",
                 "max_object_bytes",
                 "journal_bytes",
                 "ring_bytes",
