@@ -55,9 +55,8 @@ pub(super) fn open(files: &Files, tuning: &Tuning) -> Result<Connection, Error> 
         migrate(&db, tuning).map_err(|trouble| files.error("open", trouble))?;
         Ok(db)
     });
-    if opened.is_err() && !had_log && fs::metadata(files.log()).is_ok_and(|log| log.len() == 0) {
-        // SQLite makes one only to look whether there is something in it.
-        let _ = fs::remove_file(files.log());
+    if opened.is_err() && !had_log {
+        files.remove_empty_log();
     }
     opened
 }
