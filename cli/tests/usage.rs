@@ -80,7 +80,7 @@ fn every_shell_gets_completions_that_know_the_settings() {
         let output = tidings(["completions", shell]).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{shell}");
         assert!(stdout(&output).contains("retry-backoff-first"), "{shell}");
-        assert!(stdout(&output).contains("--bodies"), "{shell}");
+        assert!(stdout(&output).contains("bodies"), "{shell}");
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! The store refuses a file in which anything is damaged. A person wants to see the rest of it.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub struct StateReader {
     schema: u32,
     damage: Vec<String>,
     had_log: bool,
-    _lock: Option<File>,
+    _lock: Option<open::Lock>,
 }
 
 /// A Watch in the state.

@@ -13,7 +13,6 @@ mod reserve;
 mod runs;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
@@ -36,7 +35,7 @@ pub struct SqliteStore {
     /// A merge found this after its commit was made: nothing is written any more.
     damage: Option<String>,
     /// After the database, which is closed first.
-    _lock: File,
+    _lock: open::Lock,
 }
 
 /// A Watch that is in the database.
