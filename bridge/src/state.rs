@@ -4,6 +4,8 @@
 //! Before: bridge/src/journal.rs
 
 mod blob;
+pub mod export;
+pub mod inspect;
 pub mod record;
 pub mod shared;
 pub mod sqlite;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+use tidings_config::process::BridgeSettings;
 use tidings_config::process::reference::{ValueForm, settings};
 use tidings_config::sink::stdout::StdoutFormat;
 
@@ -26,6 +27,7 @@ Examples:
   tidings watch todos.k8sasbackend.com      follow a resource on the terminal; installs nothing
   tidings crds | kubectl apply --server-side -f -
   tidings bridge                            serve the Subscriptions of the current cluster
+  tidings state inspect                     what the bridge keeps on disk
 
 Exit codes:
   0  it went well; a signal to stop is no failure
@@ -47,6 +49,9 @@ pub(crate) enum Command {
     /// nothing in the cluster.
     #[command(after_long_help = WATCH_EXAMPLES)]
     Watch(WatchArgs),
+    /// Look at what a bridge keeps on disk, save it, or begin anew
+    #[command(after_long_help = STATE_EXAMPLES)]
+    State(StateArgs),
     /// Print the definitions of the tidings.dev resources as YAML
     #[command(after_long_help = "Example:\n  tidings crds | kubectl apply --server-side -f -")]
     Crds,
@@ -73,6 +78,14 @@ Examples:
   tidings watch todos                       in the namespace of the current context
   tidings watch deployments.apps -A         in all namespaces
   tidings watch pods -n kube-system -o json | jq .type";
+
+const STATE_EXAMPLES: &str = "\
+Examples:
+  tidings state inspect --state-dir /var/lib/tidings
+  tidings state export --bodies > state.jsonl
+  tidings state reset                       move the state away; asks first
+
+A state that a bridge uses is left alone: stop the bridge first.";
 
 #[derive(Debug, Args)]
 pub(crate) struct BridgeArgs {
@@ -103,6 +116,59 @@ pub(crate) struct WatchArgs {
     pub(crate) log_level: String,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StateArgs {
+    #[command(subcommand)]
+    pub(crate) command: StateCommand,
+}
+
+/// What to do with the state.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StateCommand {
+    /// Show what is in it
+    ///
+    /// Positions, how many objects are known, and what each Subscription has not settled. Changes nothing, and shows of a
+    /// damaged state what can be read; the exit code is 1 then.
+    Inspect {
+        #[command(flatten)]
+        folder: StateFolder,
+    },
+    /// Print all of it as JSON, one object a line
+    ///
+    /// Changes nothing, and prints of a damaged state what can be read; the exit code is 1 then.
+    Export {
+        #[command(flatten)]
+        folder: StateFolder,
+        /// With the objects that Changes are about, as they were; there may be Secrets among them
+        #[arg(long)]
+        bodies: bool,
+    },
+    /// Move it away, so that the bridge begins anew
+    ///
+    /// Nothing is deleted: the files are moved to a folder with the date in its name. Every Subscription then gets a new
+    /// snapshot.
+    Reset {
+        #[command(flatten)]
+        folder: StateFolder,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+/// Where the state is.
+#[derive(Debug, Args)]
+pub(crate) struct StateFolder {
+    /// Directory of the state: the setting `state_dir` of the bridge
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "TIDINGS_STATE_DIR",
+        default_value_os_t = BridgeSettings::default().state_dir
+    )]
+    pub(crate) state_dir: PathBuf,
 }
 
 /// Which cluster.

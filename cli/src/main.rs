@@ -6,6 +6,7 @@ mod cluster;
 mod logs;
 mod output;
 mod shutdown;
+mod state;
 mod watch;
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Bridge(args) => bridge::run(args),
         Command::Watch(args) => watch::run(args),
+        Command::State(args) => state::run(args),
         Command::Crds => output::print(tidings_crds::print::yaml()?.as_bytes()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

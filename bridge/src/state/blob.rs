@@ -8,7 +8,7 @@ use super::record::JournalRecord;
 
 /// Why bytes are not what was stored.
 #[derive(Debug, thiserror::Error)]
-pub enum Problem {
+pub(crate) enum Problem {
     /// There is less than a header.
     #[error("it is cut off")]
     Short,

@@ -4,6 +4,7 @@
 //! with the entries of the Journal. A crash of the process loses nothing that was committed; a crash of the machine may
 //! lose the last commits, but never the middle of one (`synchronous=NORMAL`).
 
+pub(crate) mod contents;
 pub(crate) mod files;
 mod merge;
 pub(crate) mod open;
@@ -12,7 +13,6 @@ mod reserve;
 mod runs;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
@@ -35,7 +35,7 @@ pub struct SqliteStore {
     /// A merge found this after its commit was made: nothing is written any more.
     damage: Option<String>,
     /// After the database, which is closed first.
-    _lock: File,
+    _lock: open::Lock,
 }
 
 /// A Watch that is in the database.
@@ -66,9 +66,6 @@ struct Tuning {
     /// Pages of SQLite that one commit gives back to the disk.
     shrink_pages: i64,
 }
-
-/// The most chunks of a Watch, and the distance between the first ones of two.
-const CHUNKS: i64 = 1 << 40;
 
 /// Pages that are given back at once when the disk is full; a bound for the time it takes.
 const MOST_SHRUNK: i64 = 16_384;
@@ -124,14 +121,14 @@ impl SqliteStore {
         let mut statement = db.prepare_cached(
             "SELECT id, length(contents) + length(body), contents FROM chunk WHERE id >= ? AND id < ? ORDER BY id",
         )?;
-        let mut rows = statement.query((id * CHUNKS, (id + 1) * CHUNKS))?;
+        let mut rows = statement.query(contents::chunks_of(*id))?;
         let mut chunks = Vec::new();
         while let Some(row) = rows.next()? {
             let number: i64 = row.get(0)?;
             let bytes: i64 = row.get(1)?;
             let contents = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
             chunks.push(ChunkRecord {
-                chunk: (number - id * CHUNKS).unsigned_abs(),
+                chunk: contents::chunk_of(*id, number),
                 bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
                 index: blob::decode(contents)?,
             });
@@ -165,11 +162,13 @@ impl SqliteStore {
         let runs = &self.watches.get(watch).unwrap_or(&none).runs;
         let added = fresh.map(|fresh| fresh.write(&transaction, runs, id, self.next_run)).transpose()?;
         for chunk in dead {
-            transaction.prepare_cached("DELETE FROM chunk WHERE id = ?")?.execute([row(id, *chunk)?])?;
+            transaction
+                .prepare_cached("DELETE FROM chunk WHERE id = ?")?
+                .execute([contents::row(id, *chunk)?])?;
         }
         if let Some((contents, body)) = &journal {
             let insert = "INSERT INTO chunk VALUES (?, ?, ?)";
-            transaction.prepare_cached(insert)?.execute((row(id, *chunk)?, contents, body))?;
+            transaction.prepare_cached(insert)?.execute((contents::row(id, *chunk)?, contents, body))?;
         }
         transaction.commit()?;
 
@@ -301,7 +300,7 @@ impl Store for SqliteStore {
     fn read(&mut self, watch: &WatchName, chunk: u64) -> Result<Vec<JournalRecord>, Error> {
         let read = || {
             let Some(Known { id, .. }) = self.find(watch)? else { return Ok(Vec::new()) };
-            let row = row(*id, chunk)?;
+            let row = contents::row(*id, chunk)?;
             let mut statement = self.db.prepare_cached("SELECT body FROM chunk WHERE id = ?")?;
             let body: Option<Vec<u8>> = statement.query_row([row], |row| row.get(0)).optional()?;
             Ok(body.map(|body| blob::decode_entries(&body)).transpose()?.unwrap_or_default())
@@ -317,8 +316,7 @@ impl Store for SqliteStore {
             let id = *id;
             let transaction = self.db.unchecked_transaction()?;
             runs::forget(&transaction, id)?;
-            let chunks = (id * CHUNKS, (id + 1) * CHUNKS);
-            transaction.execute("DELETE FROM chunk WHERE id >= ? AND id < ?", chunks)?;
+            transaction.execute("DELETE FROM chunk WHERE id >= ? AND id < ?", contents::chunks_of(id))?;
             transaction.execute("DELETE FROM watch WHERE id = ?", [id])?;
             transaction.commit()?;
             self.watches.remove(watch);
@@ -358,12 +356,6 @@ fn encode_chunk(entries: &[std::sync::Arc<JournalRecord>]) -> Result<(Vec<u8>, V
         .map(|entry| (entry.number, entry.to.iter().map(|recipient| recipient.slot).collect()))
         .collect();
     Ok((blob::encode(&index)?, blob::encode_entries(entries.iter().map(AsRef::as_ref))?))
-}
-
-/// The row of a chunk.
-fn row(watch: i64, chunk: u64) -> Result<i64, Trouble> {
-    let chunk = i64::try_from(chunk).ok().filter(|chunk| *chunk < CHUNKS);
-    Ok(watch * CHUNKS + chunk.ok_or(blob::Problem::Content)?)
 }
 
 #[cfg(test)]

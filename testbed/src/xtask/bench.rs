@@ -7,6 +7,7 @@ mod naive;
 mod pipeline;
 mod replay;
 mod report;
+mod store;
 mod usage;
 
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ pub(super) struct Bench {
 enum Scenario {
     /// A replay API server → the bridge → JetStream, beside a naive bridge
     Pipeline(pipeline::Pipeline),
+    /// The state store, beside an append-only file
+    Store(store::Store),
     /// The naive bridge, as a process of its own
     #[command(hide = true)]
     Naive(naive::Naive),
@@ -35,6 +38,7 @@ enum Scenario {
 pub(super) async fn bench(Bench { scenario }: Bench) -> Result<ExitCode> {
     match scenario {
         Scenario::Naive(naive) => naive::run(naive).await,
+        Scenario::Store(store) => store::run(store),
         Scenario::Pipeline(_) if cfg!(debug_assertions) => hand_over(),
         Scenario::Pipeline(pipeline) => pipeline::run(pipeline).await,
     }

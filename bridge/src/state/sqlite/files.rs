@@ -70,9 +70,18 @@ impl Files {
         self.folder.join("told")
     }
 
-    /// Everything that is state, in the order in which it is to be moved: the database at last.
+    /// Everything that is state, in the order in which it is to be moved: a log without its database is refused, a
+    /// database without its log would be taken for a whole one.
     pub(crate) fn state(&self) -> [PathBuf; 3] {
-        [self.told(), self.log(), self.database()]
+        [self.database(), self.log(), self.told()]
+    }
+
+    /// Removes the log that SQLite makes only to look whether there is something in it.
+    pub(crate) fn remove_empty_log(&self) {
+        if fs::metadata(self.log()).is_ok_and(|log| log.len() == 0) {
+            // It does no harm.
+            let _ = fs::remove_file(self.log());
+        }
     }
 
     /// Bytes on disk.

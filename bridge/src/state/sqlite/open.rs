@@ -34,12 +34,22 @@ pub(crate) struct Header {
 }
 
 /// The folder's lock; it is free again when this is dropped.
-pub(crate) fn lock(files: &Files) -> Result<File, Error> {
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that was just forked still has the file, until it is another program.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes the folder's lock, or says at once that another process has it.
+pub(crate) fn lock(files: &Files) -> Result<Lock, Error> {
     let path = files.lock();
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(MODE).open(&path);
     let file = file.map_err(|source| files.io("open", &path, source))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(Error::Locked { folder: files.folder.clone() }),
         Err(TryLockError::Error(source)) => Err(files.io("lock", &path, source)),
     }
@@ -55,9 +65,8 @@ pub(super) fn open(files: &Files, tuning: &Tuning) -> Result<Connection, Error> 
         migrate(&db, tuning).map_err(|trouble| files.error("open", trouble))?;
         Ok(db)
     });
-    if opened.is_err() && !had_log && fs::metadata(files.log()).is_ok_and(|log| log.len() == 0) {
-        // SQLite makes one only to look whether there is something in it.
-        let _ = fs::remove_file(files.log());
+    if opened.is_err() && !had_log {
+        files.remove_empty_log();
     }
     opened
 }

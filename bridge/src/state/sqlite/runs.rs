@@ -296,6 +296,11 @@ fn remove(db: &Connection, run: i64) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// What the complete runs of a Watch are, from the oldest to the newest.
+pub(super) fn inputs(db: &Connection, watch: i64) -> Result<Vec<Input>, Trouble> {
+    Ok(Runs::read(db, watch)?.sorted.into_iter().map(|run| run.input).collect())
+}
+
 fn write_page(db: &Connection, run: i64, number: i64, body: &[u8]) -> Result<(), Trouble> {
     db.prepare_cached("INSERT INTO page VALUES (?, ?)")?.execute((run * PAGES + number, body))?;
     Ok(())

@@ -11,10 +11,10 @@ use crate::xtask::table;
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Row {
     pub(super) scenario: &'static str,
-    pub(super) variant: &'static str,
-    pub(super) metric: &'static str,
+    pub(super) variant: String,
+    pub(super) metric: String,
     pub(super) value: f64,
-    pub(super) unit: &'static str,
+    pub(super) unit: String,
     /// What it should be, where there is such a thing.
     pub(super) goal: Option<f64>,
     /// Whether it is.
@@ -31,10 +31,10 @@ pub(super) enum Goal {
 impl Row {
     pub(super) fn new(
         scenario: &'static str,
-        variant: &'static str,
-        metric: &'static str,
+        variant: impl Into<String>,
+        metric: impl Into<String>,
         value: f64,
-        unit: &'static str,
+        unit: impl Into<String>,
         goal: Option<Goal>,
     ) -> Self {
         let (goal, met) = match goal {
@@ -42,6 +42,7 @@ impl Row {
             Some(Goal::AtMost(most)) => (Some(most), Some(value <= most)),
             Some(Goal::AtLeast(least)) => (Some(least), Some(value >= least)),
         };
+        let (variant, metric, unit) = (variant.into(), metric.into(), unit.into());
         Self { scenario, variant, metric, value, unit, goal, met }
     }
 }
@@ -55,10 +56,10 @@ pub(super) fn publish(rows: &[Row], json: Option<&Path>) -> Result<()> {
             let met = row.met.map_or("", |met| if met { "met" } else { "missed" });
             [
                 row.scenario.to_owned(),
-                row.variant.to_owned(),
-                row.metric.to_owned(),
+                row.variant.clone(),
+                row.metric.clone(),
                 number(row.value),
-                row.unit.to_owned(),
+                row.unit.clone(),
                 row.goal.map(number).unwrap_or_default(),
                 met.to_owned(),
             ]
