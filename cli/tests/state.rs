@@ -10,10 +10,11 @@ use serde_json::Value;
 use support::{stderr, stdout, tidings};
 use tidings_bridge::state::Store;
 use tidings_bridge::state::record::{
-    Commit, CursorRecord, JournalRecord, Recipient, SubscriptionRecord, WatchName, WatchRecord,
+    Commit, JournalRecord, Recipient, SubscriptionRecord, WatchName, WatchRecord,
 };
 use tidings_bridge::state::sqlite::SqliteStore;
 use tidings_core::change::{Change, ChangeKind, Content, Epoch, Reason};
+use tidings_core::cursor::SavedCursor;
 use tidings_core::known::{Entry, Slot, Slots};
 use tidings_core::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
 use tidings_core::route::Kind;
@@ -60,7 +61,7 @@ fn store(folder: &Path) -> SqliteStore {
         subscription: "shop/orders".into(),
         place: "nats://broker:4222/orders".to_owned(),
         generation: 1,
-        cursor: CursorRecord { next: 2, unsettled: Vec::new() },
+        cursor: SavedCursor { next: 2, unsettled: Vec::new() },
     };
     let head = Head { position: Some(ResourceVersion(4711)), reconciling: true, ..Head::default() };
     let commit = Commit {

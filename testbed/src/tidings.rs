@@ -73,6 +73,7 @@ impl Bridge {
             program.display().to_string(),
             "bridge".to_owned(),
             format!("--admin-address=127.0.0.1:{}", admin.number()),
+            format!("--state-dir={}", folder.path().join("state").display()),
         ];
         all.extend(arguments.iter().map(ToString::to_string));
         let program = Program {

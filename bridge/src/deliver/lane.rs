@@ -179,6 +179,7 @@ impl Worker {
     }
 
     fn take_in(&mut self, source: &Source, records: Vec<Arc<JournalRecord>>) {
+        self.metrics.routed.inc_by(records.len() as u64);
         for record in records {
             let Some(to) = record.to.iter().find(|to| to.slot == source.slot) else { continue };
             self.held_bytes += record.change.size();

@@ -77,7 +77,6 @@ impl Keeper {
                 let commit = commit.clone();
                 keeper.start(commit);
             }
-            keeper.due = Instant::now() + keeper.state.flush_interval;
             return Kept::Due;
         };
         let outcome = running.await;
@@ -126,10 +125,17 @@ impl Keeper {
     }
 
     /// Whether a flush is to begin.
-    pub(super) fn is_due(&self, journal: &Journal, now: bool) -> bool {
+    pub(super) fn is_due(&mut self, journal: &Journal, now: bool) -> bool {
+        if self.commit.is_some() {
+            return false;
+        }
         let full = journal.unflushed() >= FLUSH_BYTES.min(journal.memory().capacity() / 4);
-        let time = Instant::now() >= self.due || now || self.must == Must::Begin;
-        self.commit.is_none() && (full || time && (self.dirty || journal.is_dirty()))
+        let time = Instant::now() >= self.due;
+        let due = full || (time || now || self.must == Must::Begin) && (self.dirty || journal.is_dirty());
+        if time && !due {
+            self.due = Instant::now() + self.state.flush_interval;
+        }
+        due
     }
 
     /// Takes what changed, and begins to store it.
