@@ -107,6 +107,11 @@ impl Bridge {
         self.process.kill()
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
     /// What Prometheus would read.
     pub async fn metrics(&self) -> Result<String> {
         http::get(self.admin.number(), "/metrics").await

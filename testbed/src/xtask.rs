@@ -9,8 +9,10 @@ use clap::{Parser, Subcommand};
 use crate::root;
 
 mod bench;
+mod chaos;
 mod demo;
 mod install;
+mod report;
 mod table;
 mod test;
 mod up;
