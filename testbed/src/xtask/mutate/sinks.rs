@@ -1,0 +1,27 @@
+//! Mistakes towards brokers.
+
+use super::Mutation;
+
+const CLASSIFY: &str = "sinks/src/nats/classify.rs";
+
+/// The sink against a real NATS.
+const BROKER: &str = "-p tidings-sinks --test nats";
+
+pub(super) const MUTATIONS: &[Mutation] = &[
+    Mutation {
+        name: "silence-taken-for-an-ack",
+        breaks: "a Message without an acknowledgement is not acked",
+        file: CLASSIFY,
+        find: "PublishErrorKind::TimedOut => retry(\"no acknowledgement in time\"),",
+        put: "PublishErrorKind::TimedOut => Outcome::Acked,",
+        test: BROKER,
+    },
+    Mutation {
+        name: "lost-connection-taken-for-an-ack",
+        breaks: "what was under way when the connection was lost is sent again",
+        file: CLASSIFY,
+        find: "PublishErrorKind::BrokenPipe => retry(\"the connection was lost before the acknowledgement\"),",
+        put: "PublishErrorKind::BrokenPipe => Outcome::Acked,",
+        test: BROKER,
+    },
+];
