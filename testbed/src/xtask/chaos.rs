@@ -95,8 +95,9 @@ async fn round(stage: &mut Stage, seed: u64) -> Result<Outcome> {
     }
     let working = Working::start(writers);
     let broken = break_and_heal(stage, &faults, &mut random).await;
-    stage.writers = working.stop().await?;
+    // Writers that wait for what could not be healed would only say so, after a long time.
     broken?;
+    stage.writers = working.stop().await?;
 
     stage.rest().await?;
     let suffered = faults.iter().fold(Suffered::default(), |all, fault| all.and(fault.suffered));

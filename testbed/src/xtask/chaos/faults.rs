@@ -116,7 +116,7 @@ pub(super) const FAULTS: [Fault; 14] = [
         name: "history forgotten",
         part: Part::ApiServer,
         suffered: LOST_HISTORY,
-        inject: |stage| Box::pin(stage.control_plane.forget_history()),
+        inject: |stage| Box::pin(stage.forget_history()),
         heal: OVER,
     },
     Fault {
@@ -130,7 +130,7 @@ pub(super) const FAULTS: [Fault; 14] = [
         name: "API server restarted",
         part: Part::ApiServer,
         suffered: LOST_HISTORY,
-        inject: |stage| Box::pin(stage.control_plane.api_server.restart()),
+        inject: |stage| Box::pin(stage.restart_api_server()),
         heal: OVER,
     },
     Fault {

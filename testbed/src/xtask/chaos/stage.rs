@@ -143,6 +143,20 @@ impl Stage {
         kubectl::apply(self.control_plane.kubeconfig(), "default", &crd).map(drop)
     }
 
+    /// Compacts etcd while the API server, which has its own copy of the recent history, is down.
+    pub(super) async fn forget_history(&mut self) -> Result<()> {
+        self.control_plane.api_server.kill()?;
+        self.control_plane.etcd.compact().await?;
+        self.control_plane.api_server.restart().await
+    }
+
+    /// The polite way, by which clients are told.
+    pub(super) async fn restart_api_server(&mut self) -> Result<()> {
+        // It serves nobody any more and sometimes does not end for a minute; then it was killed.
+        let _ = self.control_plane.api_server.stop().await;
+        self.control_plane.api_server.restart().await
+    }
+
     /// Whether the bridge's disk is one that can be filled.
     pub(super) fn has_disk(&self) -> bool {
         self.disk.is_some()
