@@ -3,10 +3,9 @@
 use super::Mutation;
 
 const DRIVER: &str = "bridge/src/watch/driver.rs";
+const LISTS: &str = "bridge/src/watch/lists.rs";
+const READER: &str = "bridge/src/watch/reader.rs";
 const LANE: &str = "bridge/src/deliver/lane.rs";
-
-/// The bridge against a real API server.
-const API: &str = "-p tidings-bridge --test watch";
 
 pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
@@ -28,7 +27,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         file: DRIVER,
         find: "(_, Trouble::Expired) => self.step(connection, Input::Expired, now).await,",
         put: "",
-        test: API,
+        test: "-p tidings-bridge --test watch a_gap_is_marked_counted_and_reported",
     },
     Mutation {
         name: "leave-before-the-last-words",
@@ -36,6 +35,30 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         file: DRIVER,
         find: "self.hand_over().await;\n            self.followers.remove(&slot);",
         put: "self.followers.remove(&slot);",
-        test: API,
+        test: "-p tidings-bridge --test watch a_kind_that_is_not_selected_any_more_is_left_and_its_watch_ends",
+    },
+    Mutation {
+        name: "page-taken-for-the-whole",
+        breaks: "a LIST is complete with its last page",
+        file: READER,
+        find: "if page.next.is_none() {",
+        put: "if page.version.0 > 0 {",
+        test: "-p tidings-bridge --test watch a_server_that_does_not_stream_the_state_is_listed_by_pages",
+    },
+    Mutation {
+        name: "page-of-a-join-taken-for-the-whole",
+        breaks: "a Subscription has joined with the last page of its LIST",
+        file: LISTS,
+        find: "if page.next.is_none() {",
+        put: "if page.version.0 > 0 {",
+        test: "-p tidings-bridge --test watch a_second_subscription_shares_the_watch",
+    },
+    Mutation {
+        name: "stop-without-delivering",
+        breaks: "a bridge that is stopped delivers first what it has",
+        file: LANE,
+        find: "if stopping && self.delivery.pending()",
+        put: "if stopping || self.delivery.pending() > usize::MAX - 1 && self.delivery.pending()",
+        test: "-p tidings-e2e --test faults a_bridge_that_is_stopped_delivers_first_what_it_has",
     },
 ];

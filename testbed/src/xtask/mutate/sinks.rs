@@ -2,6 +2,7 @@
 
 use super::Mutation;
 
+const BATCH: &str = "sinks/src/nats/batch.rs";
 const CLASSIFY: &str = "sinks/src/nats/classify.rs";
 
 /// The sink against a real NATS.
@@ -11,9 +12,9 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "silence-taken-for-an-ack",
         breaks: "a Message without an acknowledgement is not acked",
-        file: CLASSIFY,
-        find: "PublishErrorKind::TimedOut => retry(\"no acknowledgement in time\"),",
-        put: "PublishErrorKind::TimedOut => Outcome::Acked,",
+        file: BATCH,
+        find: "retry(\"no acknowledgement in time\")",
+        put: "Outcome::Acked",
         test: BROKER,
     },
     Mutation {
