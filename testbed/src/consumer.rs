@@ -84,7 +84,7 @@ pub async fn read_after(client: &async_nats::Client, name: &str, known: u64) -> 
     }
     let count = usize::try_from(count)?;
     let messages = read_from(client, name, known + 1).await?.take(count).collect::<Vec<_>>();
-    let messages = tokio::time::timeout(Duration::from_secs(60), messages).await;
+    let messages = tokio::time::timeout(Duration::from_mins(1), messages).await;
     messages.context("the stream does not give what it has")?.into_iter().collect()
 }
 

@@ -13,7 +13,7 @@ use crate::process::{Lifetime, Process, ProcessId, Program};
 use crate::wait::eventually;
 
 /// How long a start may take on a busy machine.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// Longer than the bridge's own deadline for a shutdown.
 const STOP: Duration = Duration::from_secs(40);
 

@@ -129,6 +129,22 @@ impl Writer {
             let api = self.api(name);
             eventually(PATIENCE, "an API server that answers", || api.get_opt(&name.1)).await?
         };
+        self.found(name, found)
+    }
+
+    /// Records what somebody else did to its objects, as the removal of their kind does: `objects` are all that exist.
+    pub fn review(&mut self, objects: &[DynamicObject]) -> Result<()> {
+        for name in self.names.clone() {
+            let is_it = |object: &&DynamicObject| {
+                object.namespace().as_deref() == Some(&*name.0) && object.name_any() == name.1
+            };
+            self.found(&name, objects.iter().find(is_it).cloned())?;
+        }
+        Ok(())
+    }
+
+    /// Records what is under the name now.
+    fn found(&mut self, name: &(String, String), found: Option<DynamicObject>) -> Result<()> {
         let key = format!("{}/{}", name.0, name.1);
         let record = |object: &DynamicObject, what| -> Result<()> {
             let uid = object.uid().context("an object without uid")?;

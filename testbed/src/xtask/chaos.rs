@@ -37,7 +37,7 @@ pub(super) struct Chaos {
 /// Without a number of rounds.
 const BUDGET: Duration = Duration::from_secs(150);
 /// No stretch of writing may take longer, faults included.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How a round went.
 struct Outcome {

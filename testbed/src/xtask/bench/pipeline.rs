@@ -22,7 +22,7 @@ use crate::xtask::report::{Goal, Row, publish};
 
 const SCENARIO: &str = "pipeline";
 /// No run may take longer.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 #[derive(Debug, Args)]
 pub(super) struct Pipeline {

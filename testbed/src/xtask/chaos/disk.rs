@@ -78,3 +78,19 @@ fn unmount(path: &Path) {
     // Lazily: nobody may hold up the end. What cannot be unmounted now is swept by the next process.
     let _ = Command::new("umount").arg("--lazy").arg(path).status();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_takes_nothing_until_it_is_freed() {
+        // Said on stderr: not everybody may mount.
+        let Some(disk) = Disk::mount().unwrap() else { return };
+        disk.fill().unwrap();
+        let full = fs::write(disk.path(), [0; 8192]).unwrap_err();
+        assert_eq!(full.kind(), ErrorKind::StorageFull);
+        disk.free().unwrap();
+        fs::write(disk.path(), [0; 8192]).unwrap();
+    }
+}

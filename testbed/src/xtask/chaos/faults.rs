@@ -43,7 +43,7 @@ const FORGOT: Suffered = Suffered { lost_history: false, forgot: !STATE };
 const OVER: Act = |_| Box::pin(async { Ok(()) });
 
 /// All there are, in the order in which the first faults of rounds take turns.
-pub(super) const FAULTS: [Fault; 14] = [
+pub(super) const FAULTS: [Fault; 15] = [
     Fault {
         name: "bridge killed",
         part: Part::Bridge,
@@ -141,6 +141,13 @@ pub(super) const FAULTS: [Fault; 14] = [
             Box::pin(async { stage.network(Link::Open { delay: Duration::ZERO, rate: Some(200_000) }) })
         },
         heal: |stage| Box::pin(async { stage.network(Link::GOOD) }),
+    },
+    Fault {
+        name: "CRD removed",
+        part: Part::ApiServer,
+        suffered: LOST_HISTORY,
+        inject: |stage| Box::pin(stage.remove_crd()),
+        heal: OVER,
     },
     Fault {
         name: "disk full",

@@ -30,6 +30,8 @@ pub(super) const STATE: bool = false;
 
 /// How long anything may take until it is at rest again.
 const REST: Duration = Duration::from_secs(90);
+/// How long a server may take to end.
+const GOODBYE: Duration = Duration::from_secs(5);
 const WRITERS: usize = 6;
 const NAMES_OF_A_WRITER: usize = 20;
 /// Shorter than any outage, so that the broker hides no repeat: correctness must not rest on it.
@@ -143,6 +145,16 @@ impl Stage {
         kubectl::apply(self.control_plane.kubeconfig(), "default", &crd).map(drop)
     }
 
+    /// Removes the CRD, and with it every object, and makes it again.
+    pub(super) async fn remove_crd(&mut self) -> Result<()> {
+        let kubeconfig = self.control_plane.kubeconfig();
+        kubectl::run(kubeconfig, &["delete", "--filename", "-"], &todo_crd()?)?;
+        kubectl::apply(kubeconfig, "default", &todo_crd()?)?;
+        let todos = todos(&self.client);
+        eventually(REST, "the CRD again", || async { todos.list(&ListParams::default()).await.map(drop) })
+            .await
+    }
+
     /// Compacts etcd while the API server, which has its own copy of the recent history, is down.
     pub(super) async fn forget_history(&mut self) -> Result<()> {
         self.control_plane.api_server.kill()?;
@@ -152,8 +164,8 @@ impl Stage {
 
     /// The polite way, by which clients are told.
     pub(super) async fn restart_api_server(&mut self) -> Result<()> {
-        // It serves nobody any more and sometimes does not end for a minute; then it was killed.
-        let _ = self.control_plane.api_server.stop().await;
+        // It serves nobody any more, and sometimes does not end for a minute.
+        self.control_plane.api_server.stop_within(GOODBYE).await?;
         self.control_plane.api_server.restart().await
     }
 
@@ -195,12 +207,12 @@ impl Stage {
     /// Checks what was confirmed, published and held since the last time. To be called at rest.
     pub(super) async fn check(&mut self, suffered: Suffered) -> Result<(Vec<Confirmed>, Vec<Heard>)> {
         let broker = self.nats.client().await?;
-        let confirmed = self.record.take();
         let list = todos(&self.client).list(&ListParams::default()).await?;
-        let objects = list.items.into_iter().map(|object| {
-            let key = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
-            Ok((key, serde_json::to_value(object)?))
-        });
+        for writer in self.writers.iter_mut().chain([&mut self.marker]) {
+            writer.review(&list.items)?;
+        }
+        let confirmed = self.record.take();
+        let objects = list.items.iter().map(|object| Ok((key_of(object), serde_json::to_value(object)?)));
         let objects = objects.collect::<Result<BTreeMap<_, _>>>()?;
         let mut heard = Vec::new();
         for Subscription { name, namespace, read, checker } in &mut self.subscriptions {
@@ -261,6 +273,10 @@ fn names(writer: usize, namespaces: &[String]) -> Vec<(String, String)> {
         (namespaces[index % namespaces.len()].clone(), format!("w{writer}{separator}{index}"))
     };
     (0..NAMES_OF_A_WRITER).map(name).collect()
+}
+
+fn key_of(object: &DynamicObject) -> String {
+    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
 }
 
 fn todo() -> ApiResource {

@@ -3,6 +3,7 @@
 use super::Mutation;
 
 const BATCH: &str = "sinks/src/nats/batch.rs";
+const ENCODE: &str = "sinks/src/nats/encode.rs";
 const CLASSIFY: &str = "sinks/src/nats/classify.rs";
 
 /// The sink against a real NATS.
@@ -23,6 +24,14 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         file: CLASSIFY,
         find: "PublishErrorKind::BrokenPipe => retry(\"the connection was lost before the acknowledgement\"),",
         put: "PublishErrorKind::BrokenPipe => Outcome::Acked,",
+        test: BROKER,
+    },
+    Mutation {
+        name: "message-ids-shared-by-subscriptions",
+        breaks: "a broker that knows a Message takes nobody else's for it",
+        file: ENCODE,
+        find: "format!(\"{}/{}\", event.context.subscription_uid, event.id)",
+        put: "event.id.clone()",
         test: BROKER,
     },
 ];
