@@ -79,14 +79,22 @@ impl Writer {
     /// Creates or updates the object that is first among its names, and answers the version.
     pub async fn mark(&mut self) -> Result<u64> {
         let name = self.names.first().cloned().context("a writer has no names")?;
-        let before = self.changes_of(&name);
-        while self.changes_of(&name) == before {
-            if before.is_some() { self.update(&name).await? } else { self.create(&name).await? }
+        let before = self.version_of(&name);
+        loop {
+            if self.objects.contains_key(&name) {
+                self.update(&name).await?;
+            } else {
+                self.create(&name).await?;
+            }
+            match self.version_of(&name) {
+                Some(version) if before != Some(version) => return Ok(version),
+                // It found out that somebody removed it.
+                _ => {}
+            }
         }
-        self.changes_of(&name).context("the object is gone")
     }
 
-    fn changes_of(&self, name: &(String, String)) -> Option<u64> {
+    fn version_of(&self, name: &(String, String)) -> Option<u64> {
         self.objects.get(name).and_then(version)
     }
 
