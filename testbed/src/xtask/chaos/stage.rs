@@ -114,7 +114,7 @@ impl Stage {
         let subscription =
             |name, namespace| Subscription { name, namespace, read: 0, checker: Checker::default() };
         let subscriptions = vec![subscription("all", None), subscription("one", Some(namespaces[0].clone()))];
-        Ok(Self {
+        let mut stage = Self {
             bridge,
             disk,
             proxy,
@@ -127,7 +127,10 @@ impl Stage {
             marker,
             record,
             crd_edits: 0,
-        })
+        };
+        // A bridge that is ready has not told the first snapshot yet, and nobody is owed what was written before that.
+        stage.rest().await.context("the first snapshot")?;
+        Ok(stage)
     }
 
     /// What the network before the broker is like from now on.
