@@ -156,6 +156,29 @@ async fn lost_history_is_reconciled_and_marked() {
     assert_eq!(lives[switch - 1].0, "deleted");
 }
 
+#[tokio::test]
+async fn a_gap_is_marked_counted_and_reported() {
+    let mut control_plane = ControlPlane::start().await.unwrap();
+    let client = control_plane.client().await.unwrap();
+    let todos = Todos::install(&client, "gap").await;
+    let before = todos.write("default", "milk", "one").await;
+    let (recorder, mut pipeline) = (Recorder::default(), pipeline(&client, |_| ()));
+    let kind = todo_kind(&todos.group);
+    pipeline.add(route("s", &todos.group, &["default"]), recorder.target(), delivery()).await;
+    recorder.hears(&["snapshot milk"]).await;
+    reaches(&pipeline, &kind, WatchState::Live).await;
+
+    // Compacted while no API server, which has its own copy of the recent history, could tell anybody.
+    control_plane.api_server.kill().unwrap();
+    control_plane.etcd.compact().await.unwrap();
+    control_plane.api_server.restart().await.unwrap();
+    todos.write("default", "milk", "two").await;
+    recorder.hears(&["snapshot milk", "updated milk gap"]).await;
+    let report = report_of(&pipeline, &kind);
+    assert_eq!(report.gaps, 1, "{report:?}");
+    assert!(report.last_gap.is_some_and(|(since, _)| since.0 >= before), "{report:?}");
+}
+
 fn change_and_uid(event: &serde_json::Value) -> (String, String) {
     (change(event).to_owned(), event["k8suid"].as_str().unwrap().to_owned())
 }
@@ -362,6 +385,8 @@ async fn a_sink_that_fails_for_a_while_loses_nothing_and_keeps_order() {
     })
     .await
     .unwrap();
+    let settled = pipeline.report("uid-s").unwrap().watches[0].settled;
+    assert!(settled.is_none_or(|settled| settled.0 < expected[0].1), "{settled:?} with nothing acked");
     recorder.fail(false);
     eventually(common::SOON, "everything acked", || async {
         if recorder.events().len() == 40 { Ok(()) } else { Err(recorder.events().len().to_string()) }

@@ -130,10 +130,15 @@ impl Component {
 
     /// Ends it with SIGTERM and waits; an error when it did not go and had to be killed. Keeps data and ports.
     pub async fn stop(&mut self) -> Result<()> {
-        if !self.process.stop(STOP_PATIENCE).await? {
+        if !self.stop_within(STOP_PATIENCE).await? {
             bail!("{} did not end within {STOP_PATIENCE:?} of SIGTERM and was killed", self.binary.name());
         }
         Ok(())
+    }
+
+    /// The same, and says whether it went before it had to be killed.
+    pub async fn stop_within(&mut self, patience: Duration) -> Result<bool> {
+        self.process.stop(patience).await
     }
 
     /// Ends it with SIGKILL, as a crash does. Keeps data and ports.

@@ -49,8 +49,18 @@ pub async fn read(
     client: &async_nats::Client,
     name: &str,
 ) -> Result<impl futures::Stream<Item = Result<Received>> + use<>> {
+    read_from(client, name, 1).await
+}
+
+/// The same from the message number `first` on, counted from 1.
+async fn read_from(
+    client: &async_nats::Client,
+    name: &str,
+    first: u64,
+) -> Result<impl futures::Stream<Item = Result<Received>> + use<>> {
     let stream = jetstream::new(client.clone()).get_stream(name).await.context("find the stream")?;
-    let config = consumer::pull::OrderedConfig::default();
+    let deliver_policy = consumer::DeliverPolicy::ByStartSequence { start_sequence: first };
+    let config = consumer::pull::OrderedConfig { deliver_policy, ..Default::default() };
     let messages = stream.create_consumer(config).await?.messages().await?;
     Ok(messages.map(|message| {
         let message = message.context("read the stream")?;
@@ -62,10 +72,19 @@ pub async fn read(
 
 /// Everything that is in the stream now.
 pub async fn read_all(client: &async_nats::Client, name: &str) -> Result<Vec<Received>> {
+    read_after(client, name, 0).await
+}
+
+/// Everything that is in the stream now, without its first `known` messages.
+pub async fn read_after(client: &async_nats::Client, name: &str, known: u64) -> Result<Vec<Received>> {
     let mut stream = jetstream::new(client.clone()).get_stream(name).await.context("find the stream")?;
-    let count = usize::try_from(stream.info().await?.state.messages)?;
-    let messages = read(client, name).await?.take(count).collect::<Vec<_>>();
-    let messages = tokio::time::timeout(Duration::from_secs(60), messages).await;
+    let count = stream.info().await?.state.last_sequence.saturating_sub(known);
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let count = usize::try_from(count)?;
+    let messages = read_from(client, name, known + 1).await?.take(count).collect::<Vec<_>>();
+    let messages = tokio::time::timeout(Duration::from_mins(1), messages).await;
     messages.context("the stream does not give what it has")?.into_iter().collect()
 }
 

@@ -19,8 +19,9 @@
 //! - [`component`]: one running server: start, stop, kill, pause, resume, restart
 //! - [`certificates`]: a private authority for TLS
 //! - [`etcd`], [`api_server`], [`control_plane`]: a Kubernetes API
-//! - [`nats`]: a NATS server with JetStream
+//! - [`nats`]: a NATS server with JetStream; [`proxy`]: a network before it, which can be made bad
 //! - [`tidings`]: our own program on them; [`kubectl`] and [`consumer`]: what people and applications do
+//! - [`chaos`]: writers that remember what was confirmed, and the rules that hold of what was published
 //! - [`shared`]: one of each per test process
 //! - [`wait`]: conditions with a deadline, instead of sleeping
 //! - [`xtask`]: the commands of `cargo xtask`
@@ -29,6 +30,7 @@ pub mod api_server;
 pub mod binaries;
 pub mod cache;
 pub mod certificates;
+pub mod chaos;
 pub mod component;
 pub mod consumer;
 pub mod control_plane;
@@ -39,6 +41,7 @@ pub mod kubectl;
 pub mod nats;
 pub mod ports;
 pub mod process;
+pub mod proxy;
 pub mod shared;
 pub mod tidings;
 pub mod wait;

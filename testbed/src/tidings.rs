@@ -13,7 +13,7 @@ use crate::process::{Lifetime, Process, ProcessId, Program};
 use crate::wait::eventually;
 
 /// How long a start may take on a busy machine.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// Longer than the bridge's own deadline for a shutdown.
 const STOP: Duration = Duration::from_secs(40);
 
@@ -73,8 +73,11 @@ impl Bridge {
             program.display().to_string(),
             "bridge".to_owned(),
             format!("--admin-address=127.0.0.1:{}", admin.number()),
-            format!("--state-dir={}", folder.path().join("state").display()),
         ];
+        // Its state is its own, unless it is told where that is.
+        if !arguments.iter().any(|argument| argument.starts_with("--state-dir")) {
+            all.push(format!("--state-dir={}", folder.path().join("state").display()));
+        }
         all.extend(arguments.iter().map(ToString::to_string));
         let program = Program {
             path: "/usr/bin/env".into(),
@@ -106,6 +109,11 @@ impl Bridge {
     /// SIGKILL.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
     }
 
     /// What Prometheus would read.

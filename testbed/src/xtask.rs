@@ -9,8 +9,11 @@ use clap::{Parser, Subcommand};
 use crate::root;
 
 mod bench;
+mod chaos;
 mod demo;
 mod install;
+mod mutate;
+mod report;
 mod table;
 mod test;
 mod up;
@@ -41,6 +44,8 @@ enum Task {
     Bench(bench::Bench),
     /// Show the whole way: Todos change in Kubernetes, CloudEvents arrive from NATS
     Demo(demo::Demo),
+    /// Break the code on purpose, one mistake at a time, and demand that a test fails
+    Mutate(mutate::Mutate),
     /// Run tests; all tiers, or those named
     Test(test::Test),
 }
@@ -66,7 +71,8 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Env => up::env(),
         Task::Bench(arguments) => runtime.block_on(bench::bench(arguments)),
         Task::Demo(arguments) => runtime.block_on(demo::demo(arguments)),
-        // Blocks; needs no runtime.
+        // These block; they need no runtime.
+        Task::Mutate(arguments) => mutate::mutate(arguments),
         Task::Test(arguments) => test::test(arguments),
     }
 }

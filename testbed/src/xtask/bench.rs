@@ -2,11 +2,9 @@
 //!
 //! Everything measured is compiled for release: the command builds a release copy of itself and hands over.
 
-mod distance;
 mod naive;
 mod pipeline;
 mod replay;
-mod report;
 mod store;
 mod usage;
 

@@ -39,7 +39,7 @@ pub(super) struct Demo {
 /// The stream, and the first token of its subjects.
 const STREAM: &str = "todos";
 /// How long anything may take before the demo gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What the demo runs on.
 struct Stage {

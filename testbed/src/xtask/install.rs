@@ -118,6 +118,7 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn is_root() -> Result<bool> {
+/// Whether this process may do anything.
+pub(super) fn is_root() -> Result<bool> {
     Ok(fs::metadata("/proc/self").context("look at this process")?.uid() == 0)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use super::{in_ci, install, root, table};
+use super::{chaos, in_ci, install, root, table};
 use crate::binaries;
 
 mod deny;
@@ -23,6 +23,8 @@ pub(super) struct Test {
     /// Install what is missing (Debian packages where run as root, cargo-deny), as CI=true does too
     #[arg(long)]
     install: bool,
+    #[command(flatten)]
+    chaos: chaos::Chaos,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -41,6 +43,8 @@ enum Tier {
     Api,
     /// Everything together, and the demo
     E2e,
+    /// Everything real broken at random while writers run, and nothing lost
+    Chaos,
 }
 
 /// How a tier went.
@@ -63,18 +67,21 @@ enum Step {
     Deny,
     /// `cargo xtask demo --once`.
     Demo,
+    /// Rounds of chaos.
+    Chaos,
 }
 
 /// What a step needs to know of the call.
 struct Context {
     install: bool,
+    chaos: chaos::Chaos,
     color: bool,
 }
 
 /// Fails when any test of any tier fails.
-pub(super) fn test(Test { tiers, install }: Test) -> Result<ExitCode> {
+pub(super) fn test(Test { tiers, install, chaos }: Test) -> Result<ExitCode> {
     let tiers = if tiers.is_empty() { Tier::value_variants() } else { tiers.as_slice() };
-    let context = Context { install: install || in_ci(), color: io::stdout().is_terminal() };
+    let context = Context { install: install || in_ci(), chaos, color: io::stdout().is_terminal() };
     if context.install {
         install::prerequisites()?;
     }
@@ -114,11 +121,12 @@ impl Tier {
             Self::Broker => "broker",
             Self::Api => "api",
             Self::E2e => "e2e",
+            Self::Chaos => "chaos",
         }
     }
 
     fn steps(self) -> Vec<Step> {
-        use Step::{Check, Demo, Deny, Integration, Tests};
+        use Step::{Chaos, Check, Demo, Deny, Integration, Tests};
         match self {
             Self::Lint => vec![
                 Check("format (fix with `cargo fmt --all`)", vec!["fmt", "--all", "--check"]),
@@ -141,11 +149,12 @@ impl Tier {
                 Integration("cli", &[]),
             ],
             Self::E2e => vec![Integration("e2e", &[]), Demo],
+            Self::Chaos => vec![Chaos],
         }
     }
 
     fn needs_servers(self) -> bool {
-        matches!(self, Self::Broker | Self::Api | Self::E2e)
+        matches!(self, Self::Broker | Self::Api | Self::E2e | Self::Chaos)
     }
 
     fn run(self, context: &Context) -> Report {
@@ -196,6 +205,14 @@ impl Step {
                 run::tests(&arguments, context.color, report)?;
             }
             Self::Deny => deny::check(context.install, report)?,
+            Self::Chaos => {
+                let runtime = tokio::runtime::Runtime::new()?;
+                if runtime.block_on(chaos::run(&context.chaos))? {
+                    report.counts.passed += 1;
+                } else {
+                    report.fail("chaos found something".to_owned());
+                }
+            }
             Self::Demo => {
                 if run::demo()? {
                     report.counts.passed += 1;

@@ -9,19 +9,20 @@ use async_nats::jetstream;
 use clap::Args;
 use serde_json::json;
 
+use super::own_binary;
 use super::replay::{Load, Replay};
-use super::report::{Goal, Row, publish};
 use super::usage::Usage;
-use super::{distance, own_binary};
 use crate::consumer;
 use crate::folder::Folder;
 use crate::nats::Nats;
 use crate::process::{Lifetime, Process, Program};
+use crate::proxy::{Link, Proxy};
 use crate::tidings::{Bridge, Profile, build};
+use crate::xtask::report::{Goal, Row, publish};
 
 const SCENARIO: &str = "pipeline";
 /// No run may take longer.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 #[derive(Debug, Args)]
 pub(super) struct Pipeline {
@@ -131,12 +132,11 @@ async fn measure(
         Variant::Naive => "naive",
     };
     consumer::create_stream(&client, name).await?;
-    let url = match away {
-        None => nats.url(),
-        Some(delay) => {
-            format!("nats://{}", distance::proxy(nats.url().replace("nats://", ""), delay).await?)
-        }
+    let proxy = match away {
+        None => None,
+        Some(delay) => Some(Proxy::start(nats.url().replace("nats://", ""), Link::delayed(delay)).await?),
     };
+    let url = proxy.as_ref().map_or_else(|| nats.url(), |proxy| format!("nats://{}", proxy.address()));
     let round_trip = round_trip(&url).await?;
     let sink =
         json!({"nats": {"servers": [url], "subject": format!("{name}.{{namespace}}.{{name}}.{{change}}")}});

@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Deserialize;
 
-use super::report::{Goal, Row, publish};
 use crate::xtask::cargo;
+use crate::xtask::report::{Goal, Row, publish};
 
 const SCENARIO: &str = "store";
 

@@ -1,11 +1,11 @@
-//! Rows of results: a table for people, JSON for machines. The format of every benchmark.
+//! Rows of results: a table for people, JSON for machines. The format of every benchmark and of chaos.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::xtask::table;
+use super::table;
 
 /// One figure.
 #[derive(Clone, Debug, Serialize)]

@@ -1,0 +1,126 @@
+use serde_json::json;
+
+use super::*;
+
+const KEY: &str = "shop/milk";
+
+fn confirmed(uid: &str, what: What) -> Confirmed {
+    Confirmed { key: KEY.to_owned(), uid: uid.to_owned(), what }
+}
+
+fn object(uid: &str, version: u64) -> Value {
+    json!({"metadata": {"name": "milk", "namespace": "shop", "uid": uid, "resourceVersion": version.to_string()}})
+}
+
+fn event(change: &str, uid: &str, version: u64, more: &[(&str, &str)]) -> Received {
+    let id = if change == "deleted" { format!("{uid}.deleted") } else { format!("{uid}.{version}") };
+    let mut attributes = BTreeMap::from([
+        ("subject".to_owned(), KEY.to_owned()),
+        ("type".to_owned(), format!("com.k8sasbackend.todo.{change}")),
+        ("sequence".to_owned(), format!("{:012}.{version:020}", 0)),
+        ("k8suid".to_owned(), uid.to_owned()),
+        ("reason".to_owned(), "watch".to_owned()),
+        ("id".to_owned(), id),
+    ]);
+    attributes.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    Received { subject: String::new(), attributes, data: object(uid, version), stored: 0 }
+}
+
+fn found(confirmed: &[Confirmed], events: &[Received], held: Option<Value>, suffered: Suffered) -> Findings {
+    let held = held.into_iter().map(|object| (KEY.to_owned(), object)).collect();
+    Checker::default().check(&Round { confirmed, events, held: &held, suffered })
+}
+
+/// What a clean round finds: two versions written and told.
+fn two() -> (Vec<Confirmed>, Vec<Received>) {
+    let confirmed = vec![confirmed("a", What::Version(5)), confirmed("a", What::Version(7))];
+    (confirmed, vec![event("added", "a", 5, &[]), event("updated", "a", 7, &[])])
+}
+
+fn gap() -> Suffered {
+    Suffered { lost_history: true, forgot: false }
+}
+
+#[test]
+fn everything_told_once_in_order_is_well() {
+    let (confirmed, events) = two();
+    let findings = found(&confirmed, &events, Some(object("a", 7)), Suffered::default());
+    assert_eq!((findings.lost, findings.wrong), (Vec::new(), Vec::<String>::new()));
+}
+
+#[test]
+fn a_version_that_was_not_told_is_lost_unless_the_next_event_says_so() {
+    let (confirmed, mut events) = two();
+    let mut all = confirmed.clone();
+    all.insert(1, self::confirmed("a", What::Version(6)));
+    let findings = found(&all, &events, Some(object("a", 7)), Suffered::default());
+    assert!(findings.lost[0].contains("version 6 of a"), "{findings:?}");
+    events[1].attributes.insert("gap".to_owned(), "true".to_owned());
+    let findings = found(&all, &events, Some(object("a", 7)), gap());
+    assert_eq!((findings.in_gaps, findings.lost, findings.wrong), (1, Vec::new(), Vec::new()));
+}
+
+#[test]
+fn a_gap_without_lost_history_is_wrong() {
+    let (confirmed, mut events) = two();
+    events[1].attributes.insert("gap".to_owned(), "true".to_owned());
+    let findings = found(&confirmed, &events, Some(object("a", 7)), Suffered::default());
+    assert!(findings.wrong[0].contains("no history was lost"), "{findings:?}");
+}
+
+#[test]
+fn a_deletion_that_was_not_told_is_lost_and_leaves_a_ghost() {
+    let (mut confirmed, events) = two();
+    confirmed.push(self::confirmed("a", What::Ended));
+    let findings = found(&confirmed, &events, None, gap());
+    assert!(findings.lost[0].contains("the end of a"), "{findings:?}");
+    assert!(findings.wrong[0].contains("the consumer has"), "{findings:?}");
+    let forgot = Suffered { lost_history: false, forgot: true };
+    let findings = found(&confirmed, &events, None, forgot);
+    assert_eq!((findings.lost, findings.wrong), (Vec::new(), Vec::<String>::new()));
+}
+
+#[test]
+fn a_life_nobody_was_told_of_must_lie_inside_a_gap() {
+    let mut all = vec![confirmed("a", What::Version(5)), confirmed("a", What::Ended)];
+    all.push(Confirmed { key: "shop/bread".to_owned(), uid: "b".to_owned(), what: What::Version(6) });
+    let findings = found(&all[..2], &[], None, gap());
+    assert_eq!((findings.in_gaps, findings.lost), (1, Vec::new()));
+    // Something between its first and last version was read live.
+    all.insert(1, confirmed("a", What::Version(7)));
+    let mut live = event("added", "b", 6, &[("subject", "shop/bread")]);
+    live.data["metadata"]["name"] = "bread".into();
+    let findings = found(&all, &[live], None, gap());
+    assert_eq!(findings.lost.len(), 2, "{findings:?}");
+}
+
+#[test]
+fn what_is_told_first_after_something_newer_is_out_of_order() {
+    let (confirmed, mut events) = two();
+    events.reverse();
+    let findings = found(&confirmed, &events, Some(object("a", 7)), Suffered::default());
+    assert!(findings.wrong[0].contains("was told after"), "{findings:?}");
+}
+
+#[test]
+fn a_repeat_is_counted_and_must_be_the_same() {
+    let (confirmed, mut events) = two();
+    events.push(events[0].clone());
+    let findings = found(&confirmed, &events, Some(object("a", 7)), Suffered::default());
+    assert_eq!((findings.repeated, findings.wrong), (1, Vec::<String>::new()));
+    events[2].attributes.insert("type".to_owned(), "com.k8sasbackend.todo.updated".to_owned());
+    let findings = found(&confirmed, &events, Some(object("a", 7)), Suffered::default());
+    assert!(findings.wrong[0].contains("id a.5 is"), "{findings:?}");
+}
+
+#[test]
+fn what_was_never_written_is_invented() {
+    let (confirmed, mut events) = two();
+    events.insert(1, event("updated", "a", 6, &[]));
+    let findings = found(&confirmed, &events, Some(object("a", 7)), Suffered::default());
+    assert!(findings.wrong[0].contains("which was not written"), "{findings:?}");
+    let (confirmed, mut events) = two();
+    events.push(event("deleted", "a", 9, &[]));
+    let findings = found(&confirmed, &events, None, Suffered::default());
+    assert!(findings.wrong[0].contains("and it lives"), "{findings:?}");
+}

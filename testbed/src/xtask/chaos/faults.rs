@@ -1,0 +1,180 @@
+//! What goes wrong. Each fault is one entry of [`FAULTS`].
+
+use std::time::Duration;
+
+use anyhow::Result;
+use futures::future::LocalBoxFuture;
+
+use super::stage::{STATE, Stage};
+use crate::chaos::check::Suffered;
+use crate::proxy::Link;
+
+/// Something that goes wrong, and how it is put right.
+pub(super) struct Fault {
+    pub(super) name: &'static str,
+    /// Two faults of one part do not go together.
+    pub(super) part: Part,
+    /// What it excuses.
+    pub(super) suffered: Suffered,
+    /// Begins it. While it lasts, writers go on.
+    pub(super) inject: Act,
+    /// Ends it.
+    pub(super) heal: Act,
+}
+
+type Act = for<'a> fn(&'a mut Stage) -> LocalBoxFuture<'a, Result<()>>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Bridge,
+    ApiServer,
+    Broker,
+    Network,
+    Disk,
+}
+
+const UNHARMED: Suffered = Suffered { lost_history: false, forgot: false };
+/// The API server answers 410 to who was watching.
+const LOST_HISTORY: Suffered = Suffered { lost_history: true, forgot: false };
+/// Without a state store a bridge that starts begins with what exists.
+const FORGOT: Suffered = Suffered { lost_history: false, forgot: !STATE };
+
+/// It is over as soon as it is done.
+const OVER: Act = |_| Box::pin(async { Ok(()) });
+
+/// All there are, in the order in which the first faults of rounds take turns.
+pub(super) const FAULTS: [Fault; 15] = [
+    Fault {
+        name: "bridge killed",
+        part: Part::Bridge,
+        suffered: FORGOT,
+        inject: |stage| Box::pin(async { stage.bridge.kill() }),
+        heal: |stage| Box::pin(stage.bridge.start_again()),
+    },
+    Fault {
+        name: "broker killed",
+        part: Part::Broker,
+        suffered: UNHARMED,
+        inject: |stage| Box::pin(async { stage.nats.kill() }),
+        heal: |stage| Box::pin(stage.nats.restart()),
+    },
+    Fault {
+        name: "API server killed",
+        part: Part::ApiServer,
+        suffered: LOST_HISTORY,
+        inject: |stage| {
+            Box::pin(async {
+                stage.control_plane.api_server.kill()?;
+                stage.control_plane.api_server.restart().await
+            })
+        },
+        heal: OVER,
+    },
+    Fault {
+        name: "network cut",
+        part: Part::Network,
+        suffered: UNHARMED,
+        inject: |stage| Box::pin(async { stage.network(Link::Cut) }),
+        heal: |stage| Box::pin(async { stage.network(Link::GOOD) }),
+    },
+    Fault {
+        name: "CRD edited",
+        part: Part::ApiServer,
+        suffered: LOST_HISTORY,
+        inject: |stage| Box::pin(async { stage.edit_crd() }),
+        heal: OVER,
+    },
+    Fault {
+        name: "bridge stopped",
+        part: Part::Bridge,
+        suffered: FORGOT,
+        inject: |stage| Box::pin(stage.bridge.stop()),
+        heal: |stage| Box::pin(stage.bridge.start_again()),
+    },
+    Fault {
+        name: "broker paused",
+        part: Part::Broker,
+        suffered: UNHARMED,
+        inject: |stage| Box::pin(async { stage.nats.pause() }),
+        heal: |stage| Box::pin(async { stage.nats.resume() }),
+    },
+    Fault {
+        name: "history compacted",
+        part: Part::ApiServer,
+        suffered: UNHARMED,
+        inject: |stage| Box::pin(async { stage.control_plane.etcd.compact().await.map(drop) }),
+        heal: OVER,
+    },
+    Fault {
+        name: "network slow",
+        part: Part::Network,
+        suffered: UNHARMED,
+        inject: |stage| Box::pin(async { stage.network(Link::delayed(Duration::from_millis(50))) }),
+        heal: |stage| Box::pin(async { stage.network(Link::GOOD) }),
+    },
+    Fault {
+        name: "history forgotten",
+        part: Part::ApiServer,
+        suffered: LOST_HISTORY,
+        inject: |stage| Box::pin(stage.forget_history()),
+        heal: OVER,
+    },
+    Fault {
+        name: "network silent",
+        part: Part::Network,
+        suffered: UNHARMED,
+        inject: |stage| Box::pin(async { stage.network(Link::Silent) }),
+        heal: |stage| Box::pin(async { stage.network(Link::GOOD) }),
+    },
+    Fault {
+        name: "API server restarted",
+        part: Part::ApiServer,
+        suffered: LOST_HISTORY,
+        inject: |stage| Box::pin(stage.restart_api_server()),
+        heal: OVER,
+    },
+    Fault {
+        name: "network narrow",
+        part: Part::Network,
+        suffered: UNHARMED,
+        inject: |stage| {
+            Box::pin(async { stage.network(Link::Open { delay: Duration::ZERO, rate: Some(200_000) }) })
+        },
+        heal: |stage| Box::pin(async { stage.network(Link::GOOD) }),
+    },
+    Fault {
+        name: "CRD removed",
+        part: Part::ApiServer,
+        suffered: LOST_HISTORY,
+        inject: |stage| Box::pin(stage.remove_crd()),
+        heal: OVER,
+    },
+    Fault {
+        name: "disk full",
+        part: Part::Disk,
+        suffered: UNHARMED,
+        inject: |stage| Box::pin(async { stage.fill_disk() }),
+        heal: |stage| Box::pin(async { stage.free_disk() }),
+    },
+];
+
+/// One or two faults that go together: the first by turn, the second by chance.
+pub(super) fn choose(seed: u64, random: &mut fastrand::Rng, stage: &Stage) -> Vec<&'static Fault> {
+    let possible: Vec<_> =
+        FAULTS.iter().filter(|fault| fault.part != Part::Disk || stage.has_disk()).collect();
+    let turn = usize::try_from(seed % possible.len() as u64).unwrap_or_default();
+    let mut chosen = vec![possible[turn]];
+    let others: Vec<_> = possible.iter().filter(|fault| fault.part != chosen[0].part).copied().collect();
+    if random.u8(..3) > 0 {
+        chosen.extend(random.choice(others));
+    }
+    chosen
+}
+
+impl Suffered {
+    /// Both happened.
+    pub(super) fn and(self, other: Self) -> Self {
+        let lost_history = self.lost_history || other.lost_history;
+        Self { lost_history, forgot: self.forgot || other.forgot }
+    }
+}

@@ -1,0 +1,64 @@
+//! Mistakes between the API server and the sinks.
+
+use super::Mutation;
+
+const DRIVER: &str = "bridge/src/watch/driver.rs";
+const LISTS: &str = "bridge/src/watch/lists.rs";
+const READER: &str = "bridge/src/watch/reader.rs";
+const LANE: &str = "bridge/src/deliver/lane.rs";
+
+pub(super) const MUTATIONS: &[Mutation] = &[
+    Mutation {
+        name: "settle-before-ack",
+        breaks: "a cursor moves by the broker's word only",
+        file: LANE,
+        find: "self.metrics.sent.inc_by(batch.len() as u64);",
+        put: "self.metrics.sent.inc_by(batch.len() as u64);
+            for (_, opened) in &batch {
+                if let Some(source) = self.sources.get(&opened.watch) {
+                    source.journal.settle(source.slot, &[opened.record.number]);
+                }
+            }",
+        test: "-p tidings-bridge --test watch a_sink_that_fails_for_a_while_loses_nothing_and_keeps_order",
+    },
+    Mutation {
+        name: "expired-taken-for-ended",
+        breaks: "410 is lost history, not the end of a stream",
+        file: DRIVER,
+        find: "(_, Trouble::Expired) => self.step(connection, Input::Expired, now).await,",
+        put: "",
+        test: "-p tidings-bridge --test watch a_gap_is_marked_counted_and_reported",
+    },
+    Mutation {
+        name: "leave-before-the-last-words",
+        breaks: "a Subscription is handed what it is told before it leaves a Watch",
+        file: DRIVER,
+        find: "self.hand_over().await;\n            self.followers.remove(&slot);",
+        put: "self.followers.remove(&slot);",
+        test: "-p tidings-bridge --test watch a_kind_that_is_not_selected_any_more_is_left_and_its_watch_ends",
+    },
+    Mutation {
+        name: "page-taken-for-the-whole",
+        breaks: "a LIST is complete with its last page",
+        file: READER,
+        find: "if page.next.is_none() {",
+        put: "if page.version.0 > 0 {",
+        test: "-p tidings-bridge --test watch a_server_that_does_not_stream_the_state_is_listed_by_pages",
+    },
+    Mutation {
+        name: "page-of-a-join-taken-for-the-whole",
+        breaks: "a Subscription has joined with the last page of its LIST",
+        file: LISTS,
+        find: "if page.next.is_none() {",
+        put: "if page.version.0 > 0 {",
+        test: "-p tidings-bridge --test watch a_second_subscription_shares_the_watch",
+    },
+    Mutation {
+        name: "stop-without-delivering",
+        breaks: "a bridge that is stopped awaits what is under way, and repeats nothing",
+        file: LANE,
+        find: "if farewell.is_some_and(|farewell| self.is_done(farewell)) {",
+        put: "if farewell.is_some() {",
+        test: "-p tidings-e2e --test faults a_bridge_that_is_stopped_repeats_nothing",
+    },
+];

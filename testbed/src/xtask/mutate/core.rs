@@ -1,0 +1,218 @@
+//! Mistakes in what decides.
+
+use super::Mutation;
+
+const WATCH: &str = "core/src/watch.rs";
+const DECIDE: &str = "core/src/watch/decide.rs";
+const FOLLOWER: &str = "core/src/watch/follower.rs";
+const SNAPSHOT: &str = "core/src/watch/snapshot.rs";
+const EVENT: &str = "core/src/event.rs";
+const DELIVERY: &str = "core/src/delivery.rs";
+const CURSOR: &str = "core/src/cursor.rs";
+
+/// The core against the naive model.
+const MODEL: &str = "-p tidings-core --test model";
+/// What the model does not reach.
+const RULES: &str = "-p tidings-core --test rules";
+/// The tests beside the code.
+const UNIT: &str = "-p tidings-core --lib";
+
+pub(super) const MUTATIONS: &[Mutation] = &[
+    Mutation {
+        name: "forget-index-at-410",
+        breaks: "after lost history, what is known is compared with what exists",
+        file: WATCH,
+        find: "effects.push(Effect::Gap { since });",
+        put: "effects.push(Effect::Gap { since });\n            self.known = Known::default();",
+        test: MODEL,
+    },
+    Mutation {
+        name: "skip-probe",
+        breaks: "a position that the cluster has not reached is a rewind",
+        file: WATCH,
+        find: "if current < self.newest {",
+        put: "if current < self.newest && false {",
+        test: MODEL,
+    },
+    Mutation {
+        name: "interrupted-snapshot-taken-for-complete",
+        breaks: "absence from a snapshot that broke off means nothing",
+        file: WATCH,
+        find: "Input::Ended { empty } => self.ended(empty),",
+        put: "Input::Ended { empty } => {
+                self.snapshot_complete(self.newest, now, &mut effects);
+                self.ended(empty);
+            }",
+        test: MODEL,
+    },
+    Mutation {
+        name: "marks-of-an-earlier-attempt",
+        breaks: "what only an interrupted snapshot saw may be gone",
+        file: SNAPSHOT,
+        find: "self.attempt += 1;",
+        put: "self.attempt = self.attempt.max(1);",
+        test: MODEL,
+    },
+    Mutation {
+        name: "resume-from-the-newest-seen",
+        breaks: "a stream resumes at what was decided, not at what was heard of",
+        file: WATCH,
+        find: "(Stream::Closed | Stream::Live { .. }, Some(position)) => Plan::Resume(position),",
+        put: "(Stream::Closed | Stream::Live { .. }, Some(_)) => Plan::Resume(self.newest),",
+        test: MODEL,
+    },
+    Mutation {
+        name: "trust-empty-streams",
+        breaks: "a position whose streams are always empty is not trusted",
+        file: WATCH,
+        find: "if self.empty_streams < EMPTY_STREAMS {",
+        put: "if self.empty_streams < u32::MAX {",
+        test: UNIT,
+    },
+    Mutation {
+        name: "bookmark-in-a-snapshot",
+        breaks: "a position is taken only from a stream of changes",
+        file: WATCH,
+        find: "if matches!(self.stream, Stream::Live { .. }) {\n                    self.advance(version, &mut effects);",
+        put: "{\n                    self.stream = Stream::Live { since: version };\n                    self.advance(version, &mut effects);",
+        test: RULES,
+    },
+    Mutation {
+        name: "epoch-stays",
+        breaks: "a history that went backwards begins an epoch",
+        file: WATCH,
+        find: "self.epoch = Epoch(now.max(self.epoch.0 + 1));",
+        put: "let _ = now;",
+        test: MODEL,
+    },
+    Mutation {
+        name: "drop-the-epoch-of-the-sequence",
+        breaks: "what follows a rewind sorts after what came before it",
+        file: EVENT,
+        find: "epoch.0, version.0, if concluded",
+        put: "epoch.0.min(0), version.0, if concluded",
+        test: UNIT,
+    },
+    Mutation {
+        name: "drop-the-epoch-of-the-id",
+        breaks: "versions of two histories have different ids",
+        file: EVENT,
+        find: "Epoch(epoch) => format!(\"e{epoch}.{uid}.\"),",
+        put: "Epoch(_) => format!(\"{uid}.\"),",
+        test: UNIT,
+    },
+    Mutation {
+        name: "random-ids",
+        breaks: "the same Change has the same id whenever it is told",
+        file: EVENT,
+        find: "let mut id = match change.epoch {",
+        put: "let mut id = format!(\"{change:p}\") + &match change.epoch {",
+        test: UNIT,
+    },
+    Mutation {
+        name: "concluded-delete-sorts-with-its-version",
+        breaks: "a concluded deletion sorts after the last version that was told",
+        file: EVENT,
+        find: "if concluded { \".d\" }",
+        put: "if concluded { \"\" }",
+        test: UNIT,
+    },
+    Mutation {
+        name: "second-life-as-update",
+        breaks: "another uid under a name is the end of one life and the beginning of another",
+        file: DECIDE,
+        find: "Some(was) if was.uid == meta.uid => {",
+        put: "Some(was) if was.uid == meta.uid || selected => {",
+        test: MODEL,
+    },
+    Mutation {
+        name: "told-stays-after-left",
+        breaks: "who was told that an object left was told all there is about it",
+        file: DECIDE,
+        find: "if selected { entry.told.insert(slot) } else { entry.told.remove(slot) }",
+        put: "if selected { entry.told.insert(slot) }",
+        test: MODEL,
+    },
+    Mutation {
+        name: "gap-without-a-word",
+        breaks: "a difference found after lost history is marked",
+        file: DECIDE,
+        find: "let gap = !live || skipped;",
+        put: "let gap = skipped;",
+        test: MODEL,
+    },
+    Mutation {
+        name: "undecodable-without-a-word",
+        breaks: "a version that could not be decoded marks the next one",
+        file: DECIDE,
+        find: "self.known.put(&meta, self.epoch, self.attempt).skipped = true;",
+        put: "self.known.put(&meta, self.epoch, self.attempt);",
+        test: MODEL,
+    },
+    Mutation {
+        name: "delete-of-an-older-life",
+        breaks: "a deletion ends only a life that began before it",
+        file: DECIDE,
+        find: "Some(entry) if entry.version < meta.resource_version => self.known.remove(&meta.key),",
+        put: "Some(_) => self.known.remove(&meta.key),",
+        test: RULES,
+    },
+    Mutation {
+        name: "seam-without-floor",
+        breaks: "a name that the LIST of a joining Subscription did not show begins after it",
+        file: DECIDE,
+        find: "None if live && meta.resource_version <= *floor",
+        put: "None if live && meta.resource_version < *floor && floor.0 == 0",
+        test: RULES,
+    },
+    Mutation {
+        name: "seam-closed-early",
+        breaks: "a view becomes bits only when the Watch has passed its LIST",
+        file: FOLLOWER,
+        find: "Phase::Seam { floor, view, .. } if *floor <= position => {",
+        put: "Phase::Seam { view, .. } => {",
+        test: RULES,
+    },
+    Mutation {
+        name: "slot-with-a-past",
+        breaks: "who takes a slot was told nothing of what its predecessor was told",
+        file: FOLLOWER,
+        find: "self.known.take_told(slot);\n        self.doubts",
+        put: "self.doubts",
+        test: MODEL,
+    },
+    Mutation {
+        name: "order-lost-after-a-failure",
+        breaks: "what failed is tried again before anything later of its key",
+        file: DELIVERY,
+        find: "queue.failures += 1;",
+        put: "queue.failures += 1;\n                    queue.entries.rotate_left(1);",
+        test: UNIT,
+    },
+    Mutation {
+        name: "failure-taken-for-an-ack",
+        breaks: "only the broker's word settles",
+        file: DELIVERY,
+        find: "verdicts.push(Verdict::Retrying { entry: entry.clone(), reason });",
+        put: "verdicts.push(Verdict::Retrying { entry: entry.clone(), reason });
+                    queue.entries.pop_front();",
+        test: UNIT,
+    },
+    Mutation {
+        name: "two-of-a-key-under-way",
+        breaks: "one attempt of a key is under way at a time",
+        file: DELIVERY,
+        find: "batch.push((key, entry.clone()));",
+        put: "batch.push((key.clone(), entry.clone()));\n                self.waiting.insert((now, key));",
+        test: UNIT,
+    },
+    Mutation {
+        name: "cursor-over-the-unsettled",
+        breaks: "the watermark stops before the oldest entry that is not settled",
+        file: CURSOR,
+        find: "self.watermark = oldest.before;",
+        put: "let _ = oldest;
+            self.watermark = position;",
+        test: UNIT,
+    },
+];
