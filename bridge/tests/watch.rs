@@ -164,7 +164,7 @@ async fn a_gap_is_marked_counted_and_reported() {
     let before = todos.write("default", "milk", "one").await;
     let (recorder, mut pipeline) = (Recorder::default(), pipeline(&client, |_| ()));
     let kind = todo_kind(&todos.group);
-    pipeline.add(route("s", &todos.group, &["default"]), recorder.target(), delivery()).await;
+    pipeline.add(route("s", &todos.group, &["default"]), recorder.target(), PLACE.into(), delivery()).await;
     recorder.hears(&["snapshot milk"]).await;
     reaches(&pipeline, &kind, WatchState::Live).await;
 
