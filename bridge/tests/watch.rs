@@ -354,7 +354,7 @@ async fn a_kind_that_is_not_selected_any_more_is_left_and_its_watch_ends() {
     let pipeline = std::sync::Mutex::new(pipeline);
     eventually(common::SOON, "the end of a Watch", || async {
         let mut pipeline = pipeline.lock().unwrap();
-        pipeline.drop_unused();
+        pipeline.drop_unused().await;
         if pipeline.watches() == 1 { Ok(()) } else { Err("it runs") }
     })
     .await

@@ -103,7 +103,7 @@ fn summary(folder: &Path, reader: &mut StateReader, style: &Style) -> String {
         problems => format!("{red}{}{plain}", problems.join("\n           ")),
     };
     if watches.is_empty() {
-        watches = "\nNo Watch is stored.\n".to_owned();
+        watches += "\nNo Watch is stored.\n";
     }
     format!(
         "{bold}State in {}{plain}\n  schema   {}\n  cluster  {}\n  on disk  {}\n  damage   {damage}\n{watches}",

@@ -1,5 +1,7 @@
 //! What `tidings state` shows, saves and moves.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, and so may what it is made of")]
+
 mod support;
 
 use std::fs;

@@ -1,6 +1,8 @@
 //! How what is stored looks inside the database: a byte that says the format, a checksum, the content. SQLite's own
 //! pages have no checksum, and a flipped bit must not become another Kubernetes object.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -9,6 +11,9 @@ use super::record::JournalRecord;
 /// Why bytes are not what was stored.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Problem {
+    /// It is not there.
+    #[error("it is missing")]
+    Missing,
     /// There is less than a header.
     #[error("it is cut off")]
     Short,
@@ -47,13 +52,13 @@ pub(super) fn decode<T: DeserializeOwned>(blob: &[u8]) -> Result<T, Problem> {
 }
 
 /// Entries of a Journal.
-pub(super) fn encode_entries<'a>(
-    entries: impl IntoIterator<Item = &'a JournalRecord>,
-) -> Result<Vec<u8>, Problem> {
+pub(super) fn encode_entries(entries: &[Arc<JournalRecord>]) -> Result<Vec<u8>, Problem> {
     let (mut blob, mut block) = (begin(), Vec::with_capacity(BLOCK + BLOCK / 4));
+    // Growing copies; what is not touched costs nothing.
+    blob.reserve(entries.iter().map(|entry| entry.change.size()).sum());
     let mut table = lz4_flex::block::CompressTable::default();
     for entry in entries {
-        block = append(block, entry)?;
+        block = append(block, &**entry)?;
         if block.len() >= BLOCK {
             pack(&block, &mut blob, &mut table)?;
             block.clear();

@@ -63,6 +63,9 @@ struct Tuning {
     least_merge: usize,
     /// What it merges for each byte of its own.
     pace: usize,
+    /// A larger file is not read through at the start, only what is needed to start: the bodies of a Journal can be many
+    /// gigabytes, and each has a checksum that is looked at when it is read.
+    checked_whole: u64,
     /// Pages of SQLite that one commit gives back to the disk.
     shrink_pages: i64,
 }
@@ -146,17 +149,14 @@ impl SqliteStore {
 
         let found = self.find(watch)?.map(|known| known.id);
         let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
-        let id = match found {
-            Some(id) => {
-                let mut update = transaction.prepare_cached("UPDATE watch SET record = ? WHERE id = ?")?;
-                update.execute((&record, id))?;
-                id
-            }
-            None => {
-                let insert = "INSERT INTO watch (name, record) VALUES (?, ?)";
-                transaction.prepare_cached(insert)?.execute((blob::encode(watch)?, &record))?;
-                transaction.last_insert_rowid()
-            }
+        let id = if let Some(id) = found {
+            let update = "UPDATE watch SET record = ? WHERE id = ?";
+            transaction.prepare_cached(update)?.execute((&record, id))?;
+            id
+        } else {
+            let insert = "INSERT INTO watch (name, record) VALUES (?, ?)";
+            transaction.prepare_cached(insert)?.execute((blob::encode(watch)?, &record))?;
+            transaction.last_insert_rowid()
         };
         let none = Known { id, runs: Runs::new(id) };
         let runs = &self.watches.get(watch).unwrap_or(&none).runs;
@@ -193,11 +193,11 @@ impl SqliteStore {
             Ok(())
         };
         let result = result.and_then(|()| if quiet { self.shrink() } else { Ok(()) });
-        match result.map_err(|trouble| self.files.error("write", trouble)) {
-            // Whoever commits next is told.
-            Err(Error::Damaged { problem, .. }) => self.damage = Some(problem),
-            // It is begun again with the next commit.
-            Err(_) | Ok(()) => {}
+        // Whatever else it is, it is begun again with the next commit.
+        if let Err(Error::Damaged { problem, .. }) =
+            result.map_err(|trouble| self.files.error("write", trouble))
+        {
+            self.damage = Some(problem);
         }
     }
 
@@ -299,11 +299,11 @@ impl Store for SqliteStore {
 
     fn read(&mut self, watch: &WatchName, chunk: u64) -> Result<Vec<JournalRecord>, Error> {
         let read = || {
-            let Some(Known { id, .. }) = self.find(watch)? else { return Ok(Vec::new()) };
+            let Some(Known { id, .. }) = self.find(watch)? else { return Err(blob::Problem::Missing.into()) };
             let row = contents::row(*id, chunk)?;
             let mut statement = self.db.prepare_cached("SELECT body FROM chunk WHERE id = ?")?;
             let body: Option<Vec<u8>> = statement.query_row([row], |row| row.get(0)).optional()?;
-            Ok(body.map(|body| blob::decode_entries(&body)).transpose()?.unwrap_or_default())
+            Ok(blob::decode_entries(&body.ok_or(blob::Problem::Missing)?)?)
         };
         let result: Result<_, Trouble> = { read }();
         result.map_err(self.error("read"))
@@ -344,6 +344,7 @@ impl Default for Tuning {
             most_merged: 128,
             least_merge: 64 << 10,
             pace: 4,
+            checked_whole: 256 << 20,
             shrink_pages: 256,
         }
     }
@@ -355,7 +356,7 @@ fn encode_chunk(entries: &[std::sync::Arc<JournalRecord>]) -> Result<(Vec<u8>, V
         .iter()
         .map(|entry| (entry.number, entry.to.iter().map(|recipient| recipient.slot).collect()))
         .collect();
-    Ok((blob::encode(&index)?, blob::encode_entries(entries.iter().map(AsRef::as_ref))?))
+    Ok((blob::encode(&index)?, blob::encode_entries(entries)?))
 }
 
 #[cfg(test)]

@@ -35,6 +35,9 @@ struct Half {
     length: u64,
 }
 
+/// The number of a record, and its doubts.
+type Record = (u64, Vec<Doubt>);
+
 /// A record is its length, its checksum, its number and the doubts.
 const HEADER: usize = 16;
 
@@ -48,7 +51,7 @@ impl ToldLog {
     pub fn open(folder: &Path, watch: &WatchName) -> io::Result<(Self, Vec<Doubt>)> {
         let [first, second] = paths(folder, watch);
         let ((first, mut records), (second, more)) = (Half::read(first)?, Half::read(second)?);
-        let newest = |records: &[(u64, Vec<Doubt>)]| records.last().map(|(number, _)| *number);
+        let newest = |records: &[Record]| records.last().map(|(number, _)| *number);
         let current = usize::from(newest(&more) > newest(&records));
         records.extend(more);
         // What was put together with something older is there twice after a crash in between.
@@ -108,7 +111,7 @@ impl ToldLog {
 
 impl Half {
     /// What the file holds, with its numbers, up to the first record that is not whole.
-    fn read(path: PathBuf) -> io::Result<(Self, Vec<(u64, Vec<Doubt>)>)> {
+    fn read(path: PathBuf) -> io::Result<(Self, Vec<Record>)> {
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -187,7 +190,7 @@ fn encode(number: u64, doubts: &[Doubt]) -> io::Result<Vec<u8>> {
 }
 
 /// The first record and what follows it; nothing when it is not whole.
-fn decode(bytes: &[u8]) -> Option<((u64, Vec<Doubt>), &[u8])> {
+fn decode(bytes: &[u8]) -> Option<(Record, &[u8])> {
     let length = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
     let checksum = u32::from_le_bytes(*bytes.get(4..)?.first_chunk()?);
     let end = HEADER.checked_add(length)?;

@@ -23,10 +23,6 @@ const MIGRATIONS: [&str; 1] = [include_str!("schema-1.sql")];
 #[allow(clippy::cast_possible_truncation, reason = "they are counted on fingers")]
 pub(crate) const SCHEMA: u32 = MIGRATIONS.len() as u32;
 
-/// A larger file is not read through at the start, only what is needed to start: the bodies of a Journal can be many
-/// gigabytes, and each has a checksum that is checked when it is read.
-const CHECKED_WHOLE: u64 = 256 << 20;
-
 /// What of a file's header says whose it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header {
@@ -61,7 +57,7 @@ pub(super) fn open(files: &Files, tuning: &Tuning) -> Result<Connection, Error> 
         create(files, tuning)?;
     }
     let had_log = files.log().exists();
-    let opened = connect(files).and_then(|db| {
+    let opened = connect(files, tuning).and_then(|db| {
         migrate(&db, tuning).map_err(|trouble| files.error("open", trouble))?;
         Ok(db)
     });
@@ -103,13 +99,13 @@ pub(crate) fn header(files: &Files) -> Result<Option<Header>, Error> {
 }
 
 /// Opens a file that is ours, alone, and checks that it is whole. Nothing is written by it, nor when it is closed.
-fn connect(files: &Files) -> Result<Connection, Error> {
+fn connect(files: &Files, tuning: &Tuning) -> Result<Connection, Error> {
     let sql = |error: rusqlite::Error| files.error("open", error.into());
     let db = attach(files).map_err(sql)?;
     let schema: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sql)?;
     // The header may be older than what the log has.
     newer(files, schema)?;
-    let small = files.size() <= CHECKED_WHOLE;
+    let small = files.size() <= tuning.checked_whole;
     let checks: &[&str] = if small {
         &["PRAGMA quick_check(1)"]
     } else {

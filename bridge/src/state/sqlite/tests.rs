@@ -22,6 +22,7 @@ fn tiny() -> Tuning {
         most_merged: 12,
         least_merge: 64,
         pace: 4,
+        checked_whole: u64::MAX,
         shrink_pages: 4,
     }
 }

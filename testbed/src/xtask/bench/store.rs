@@ -62,7 +62,7 @@ impl Figure {
         match (self.variant.as_str(), self.metric.as_str()) {
             (variant, "CPU per event") if variant.starts_with("store") => Some(Goal::AtMost(5.0)),
             (_, "open, check and load") => Some(Goal::AtMost(2000.0)),
-            (_, "commit of 10000") => Some(Goal::AtMost(30.0)),
+            (_, "CPU of a commit of 10000") => Some(Goal::AtMost(30.0)),
             _ => None,
         }
     }

@@ -101,7 +101,7 @@ fn check(store: &mut SqliteStore) {
     assert_eq!(stored.saved.views, [(Slot(2), sample::key(2), sample::told(2))]);
     let indexes: Vec<_> = stored.chunks.into_iter().map(|chunk| (chunk.chunk, chunk.index)).collect();
     let index = |numbers: std::ops::Range<u64>| -> ChunkIndex {
-        numbers.map(|number| (number, vec![Slot(number as usize % 3)])).collect()
+        numbers.map(|number| (number, vec![sample::slot(number)])).collect()
     };
     assert_eq!(indexes, [(1, index(1..5)), (2, index(5..8))]);
     for (chunk, numbers) in [(1, 1..5), (2, 5..8)] {

@@ -104,7 +104,7 @@ proptest! {
                     store.forget(&name).unwrap();
                     model.watches.remove(&name);
                 }
-                action => {
+                action @ Action::Commit { .. } => {
                     let commit = model.commit(action);
                     store.commit(&commit).unwrap();
                 }
@@ -121,8 +121,9 @@ fn neither_runs_nor_bytes_grow_with_the_number_of_commits() {
     let mut store = SqliteStore::open_with(folder.path(), tiny()).unwrap();
     let mut model = Model::default();
     let mut largest = 0;
-    for round in 0..2000_usize {
-        let known = (0..4).map(|index| ((round * 4 + index) as u8 % 200, round % 7 != 0)).collect();
+    for round in 0..2000_u32 {
+        let first = u8::try_from(round % 50 * 4).unwrap();
+        let known = (first..first + 4).map(|number| (number, round % 7 != 0)).collect();
         let (emptied, views) = (BTreeSet::new(), Vec::new());
         let commit = model.commit(Action::Commit { watch: 0, known, emptied, views, entries: 0, dead: 0 });
         store.commit(&commit).unwrap();

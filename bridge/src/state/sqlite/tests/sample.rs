@@ -23,9 +23,13 @@ pub(super) fn uid(number: u64) -> Uid {
     Uid::new(&format!("0f1e2d3c-4b5a-6978-8796-{number:012x}"))
 }
 
+pub(super) fn slot(number: u64) -> Slot {
+    Slot(usize::try_from(number % 3).unwrap())
+}
+
 pub(super) fn entry(version: u64) -> Entry {
     let mut told = Slots::default();
-    told.insert(Slot(version as usize % 70));
+    told.insert(Slot(usize::try_from(version % 70).unwrap()));
     Entry {
         uid: uid(version),
         version: ResourceVersion(version),
@@ -43,7 +47,7 @@ pub(super) fn told(version: u64) -> Told {
 
 pub(super) fn change(number: u64, length: usize) -> Arc<JournalRecord> {
     let meta = Meta {
-        key: key(number as u8),
+        key: key(number.to_le_bytes()[0]),
         uid: uid(number),
         resource_version: ResourceVersion(number),
         generation: Some(1),
@@ -74,7 +78,7 @@ pub(super) fn change(number: u64, length: usize) -> Arc<JournalRecord> {
     Arc::new(JournalRecord {
         number,
         change: Arc::new(change),
-        to: vec![Recipient { slot: Slot(number as usize % 3), generation: 1 }],
+        to: vec![Recipient { slot: slot(number), generation: 1 }],
         before: Some(ResourceVersion(number - 1)),
         decided: 1_795_000_000_000 + number,
     })
