@@ -219,6 +219,19 @@ impl Watch {
         if was.as_ref().is_some_and(|was| was.is_after(meta, epoch)) {
             return;
         }
+        // After a crash the stream repeats older versions than were told. That an object left is said of the
+        // version that the LIST shows; and of one that the LIST does not show, that it is gone.
+        let same_life = was.as_ref().is_some_and(|was| was.uid == meta.uid);
+        let leaves = same_life && !follower.selection.selects(&meta.key);
+        let missed = match &mut follower.phase {
+            Phase::Listing { view, .. } if leaves => return view.miss(&meta.key),
+            Phase::Seam { view, floor, .. } if leaves && live && meta.resource_version <= *floor => {
+                return view.miss(&meta.key);
+            }
+            Phase::Listing { view, .. } | Phase::Seam { view, .. } => view.take_missed(&meta.key),
+            Phase::Following => false,
+        };
+        let skipped = skipped || missed;
         let doubt = self.take_doubt(slot, meta, epoch).filter(|_| was.is_none());
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         let selected = follower.selection.selects(&meta.key);
@@ -295,9 +308,13 @@ impl Watch {
             }
             Phase::Seam { .. } | Phase::Listing { .. } => None,
         };
+        let missed = match &mut follower.phase {
+            Phase::Listing { view, .. } | Phase::Seam { view, .. } => view.take_missed(&meta.key),
+            Phase::Following => false,
+        };
         let doubt = self.take_doubt(slot, meta, telling.epoch);
         // A stream that has everything would have shown it again before.
-        let skipped = skipped || was.is_none();
+        let skipped = skipped || missed || was.is_none();
         let was = was.or(doubt);
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         let Some(was) = was else { return };

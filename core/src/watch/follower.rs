@@ -321,6 +321,11 @@ impl Watch {
         effects: &mut Vec<Effect>,
     ) {
         let mut telling = Telling::new(self.epoch);
+        for key in view.missed() {
+            if let Some(entry) = self.known.get_mut(key) {
+                entry.skipped = true;
+            }
+        }
         for (key, told) in view.into_told() {
             let later = |entry: &Entry| (entry.epoch, entry.version) < (told.epoch, told.version);
             match self.known.get_mut(&key) {

@@ -227,12 +227,20 @@ impl Watch {
     }
 
     /// A stream that resumes shows again what was told of it since the position. What is older was told by a LIST
-    /// or a snapshot, and only another LIST can say what became of it.
+    /// or a snapshot, and only another LIST can say what became of it; and so with what is not selected.
     fn list_the_doubtful(&mut self) {
         let Some(position) = self.position() else { return };
         let old = |told: &Told| told.version <= position || told.epoch != self.epoch;
-        let doubtful: BTreeSet<_> =
-            self.doubts.iter().filter(|(_, doubt)| old(&doubt.told)).map(|((slot, _), _)| *slot).collect();
+        let selected = |slot: Slot, key: &ObjectKey| {
+            let follower = self.followers.get(slot.0).and_then(Option::as_ref);
+            follower.is_some_and(|follower| follower.selection.selects(key))
+        };
+        let doubtful: BTreeSet<_> = self
+            .doubts
+            .iter()
+            .filter(|((slot, key), doubt)| old(&doubt.told) || !selected(*slot, key))
+            .map(|((slot, _), _)| *slot)
+            .collect();
         for slot in doubtful {
             let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { continue };
             let view = match &mut follower.phase {

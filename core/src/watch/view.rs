@@ -27,6 +27,8 @@ pub struct Streamed {
     continued: BTreeSet<ObjectKey>,
     /// They were selected all the time: by each of these, one after the other. None: there was no such time.
     steady: Vec<Selection>,
+    /// Versions of these were left out, because they were not selected at that time.
+    missed: BTreeSet<ObjectKey>,
 }
 
 /// How a view is to be changed where it is stored.
@@ -44,7 +46,8 @@ impl Streamed {
         continued: impl IntoIterator<Item = ObjectKey>,
         steady: impl IntoIterator<Item = Selection>,
     ) -> Self {
-        Self { continued: continued.into_iter().collect(), steady: steady.into_iter().collect() }
+        let (continued, steady) = (continued.into_iter().collect(), steady.into_iter().collect());
+        Self { continued, steady, missed: BTreeSet::new() }
     }
 }
 
@@ -97,8 +100,23 @@ impl View {
 
     /// Whether the stream alone says what exists under this name.
     pub(super) fn is_streamed(&self, key: &ObjectKey) -> bool {
-        let Streamed { continued, steady } = &self.streamed;
+        let Streamed { continued, steady, missed: _ } = &self.streamed;
         continued.contains(key) || !steady.is_empty() && steady.iter().all(|selection| selection.selects(key))
+    }
+
+    /// A version of this name is left out.
+    pub(super) fn miss(&mut self, key: &ObjectKey) {
+        self.streamed.missed.insert(key.clone());
+    }
+
+    /// Whether versions of this name were left out; it is asked once.
+    pub(super) fn take_missed(&mut self, key: &ObjectKey) -> bool {
+        self.streamed.missed.remove(key)
+    }
+
+    /// The names of which versions were left out.
+    pub(super) fn missed(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.streamed.missed.iter()
     }
 
     pub(super) fn streamed(&self) -> &Streamed {
