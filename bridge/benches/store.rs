@@ -251,7 +251,7 @@ impl Work {
             subscription: "shop/orders".into(),
             place: "nats://broker:4222/orders".to_owned(),
             generation: 3,
-            cursor: SavedCursor { next: self.number, unsettled: Vec::new() },
+            cursor: SavedCursor { next: self.number, unsettled: Vec::new(), marks: Vec::new() },
         };
         let record = WatchRecord {
             next: self.number + 1,

@@ -69,7 +69,7 @@ pub struct Source {
 #[derive(Debug)]
 pub enum SourceChange {
     /// Take from there, or go on with another context.
-    Follow(Source),
+    Follow(Box<Source>),
     /// Take nothing more from this Watch; what is under way is given up.
     Leave(u64),
 }
@@ -119,6 +119,8 @@ pub struct LaneReport {
     pub shrunk: u64,
     /// Decided and not settled, in memory or in the store.
     pub pending: u64,
+    /// Left out since the start, because there was no room for them.
+    pub left_out: u64,
     /// How long the oldest of them waits.
     pub oldest: Option<Duration>,
     /// When it was decided, in milliseconds since 1970.

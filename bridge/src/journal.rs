@@ -14,6 +14,7 @@ mod tail;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tidings_core::compaction::Compacted;
 use tidings_core::cursor::SavedCursor;
 use tidings_core::known::Slot;
 use tidings_core::object::ResourceVersion;
@@ -70,6 +71,8 @@ pub struct Standing {
     pub oldest: Option<u64>,
     /// Everything up to here is settled.
     pub settled: Option<ResourceVersion>,
+    /// How many Changes were left out since the start, because there was no room for them.
+    pub left_out: u64,
 }
 
 // === impl Memory ===
@@ -209,6 +212,21 @@ impl Journal {
     pub fn end_flush(&self, flush: &Flush, entries: &[Arc<JournalRecord>], bytes: usize) {
         let freed = self.lock().end_flush(flush, entries, bytes);
         self.memory.free(freed);
+    }
+
+    /// Somebody who has more than `quota` bytes in the store, and the chunks they are in, oldest first.
+    pub fn over_quota(&self, quota: u64) -> Option<(Slot, Vec<u64>)> {
+        self.lock().over_quota(quota)
+    }
+
+    /// Those of the records of a chunk that `slot` has not taken.
+    pub fn wanted(&self, slot: Slot, records: Vec<JournalRecord>) -> Vec<JournalRecord> {
+        self.lock().wanted(slot, records)
+    }
+
+    /// Leaves out of the backlog of `slot`, up to `chunk`, what is not kept. Says how many Changes that were.
+    pub fn compact(&self, slot: Slot, chunk: u64, quota: u64, compacted: &Compacted) -> u64 {
+        self.lock().compact(slot, chunk, quota, compacted)
     }
 
     fn lock(&self) -> MutexGuard<'_, Tail> {

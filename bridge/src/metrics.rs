@@ -28,6 +28,7 @@ pub struct Metrics {
     rejected: Family<SubscriptionLabels, Counter>,
     lag: Family<SubscriptionLabels, Gauge>,
     lag_seconds: Family<SubscriptionLabels, Seconds>,
+    left_out: Family<SubscriptionLabels, Counter>,
     blocked: Family<SubscriptionLabels, Gauge>,
     unclassified: Gauge,
     journal_bytes: Gauge,
@@ -67,6 +68,8 @@ pub struct DeliveryMetrics {
     pub lag: Gauge,
     /// Age of the oldest of them, in seconds.
     pub lag_seconds: Seconds,
+    /// Changes that were left out, because there was no room for them.
+    pub left_out: Counter,
     /// Keys held back by a rejected Event.
     pub blocked: Gauge,
 }
@@ -126,6 +129,12 @@ impl Default for Metrics {
             Unit::Seconds,
             lag_seconds.clone(),
         );
+        let left_out = Family::default();
+        registry.register(
+            "left_out",
+            "Changes left out of a backlog that was over its quota; newer versions of their objects are told",
+            left_out.clone(),
+        );
         let blocked = Family::default();
         registry.register("blocked_keys", "Keys held back by a rejected Event", blocked.clone());
         let unclassified = Gauge::default();
@@ -164,6 +173,7 @@ impl Default for Metrics {
             rejected,
             lag,
             lag_seconds,
+            left_out,
             blocked,
         }
     }
@@ -199,6 +209,7 @@ impl Metrics {
             rejected: self.rejected.get_or_create(&labels).clone(),
             lag: self.lag.get_or_create(&labels).clone(),
             lag_seconds: self.lag_seconds.get_or_create(&labels).clone(),
+            left_out: self.left_out.get_or_create(&labels).clone(),
             blocked: self.blocked.get_or_create(&labels).clone(),
         }
     }
@@ -206,7 +217,7 @@ impl Metrics {
     /// Forgets a Subscription that is gone, so that it does not show a lag for ever.
     pub fn forget(&self, subscription: &str) {
         let labels = SubscriptionLabels::of(subscription);
-        for family in [&self.routed, &self.sent, &self.acked, &self.retried, &self.rejected] {
+        for family in [&self.routed, &self.sent, &self.acked, &self.retried, &self.rejected, &self.left_out] {
             family.remove(&labels);
         }
         self.lag.remove(&labels);
@@ -253,7 +264,7 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains(r#"tidings_acked_total{namespace="shop",subscription="orders"} 1"#), "{text}");
         assert!(text.contains(r#"reason="expired"} 1"#), "{text}");
-        assert_eq!(text.matches("# HELP").count(), 16, "{text}");
+        assert_eq!(text.matches("# HELP").count(), 17, "{text}");
         metrics.forget("shop/orders");
         assert!(!metrics.render().contains("shop"));
     }

@@ -236,10 +236,10 @@ impl Pipeline {
 
     async fn join(&mut self, kind: &Kind, route: &Arc<Route>, place: &Arc<str>, lane: &Lane) {
         let Some(selection) = route.selections.get(kind).cloned() else { return };
-        let watch = match self.watches.contains_key(kind) {
-            true => self.watches.get_mut(kind),
-            false => self.new_watch(kind).await,
-        };
+        if !self.watches.contains_key(kind) {
+            self.new_watch(kind).await;
+        }
+        let watch = self.watches.get_mut(kind);
         if let Some(watch) = watch {
             watch.stored.remove(&route.uid);
             let (lane, route, place, on) = (lane.sender(), route.clone(), place.clone(), route.on);
@@ -248,12 +248,15 @@ impl Pipeline {
     }
 
     /// A Watch of which nothing is stored. What the told log has without it is of no use.
-    async fn new_watch(&mut self, kind: &Kind) -> Option<&mut RunningWatch> {
+    async fn new_watch(&mut self, kind: &Kind) {
         let name = WatchName { kind: kind.clone(), namespace: self.context.namespace.clone() };
         let id = self.new_id();
         loop {
             match Parts::new(id, name.clone(), &self.context, None) {
-                Ok(parts) => return Some(self.start_watch(kind.clone(), parts)),
+                Ok(parts) => {
+                    self.start_watch(kind.clone(), parts);
+                    return;
+                }
                 Err(error) => tracing::error!(%kind, %error, "unable to open the told log; trying again"),
             }
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -351,9 +351,9 @@ async fn a_kind_that_is_not_selected_any_more_is_left_and_its_watch_ends() {
     assert_eq!(pipeline.watches(), 2);
     pipeline.edit(tidings_core::route::Route { generation: 2, ..kept }, None, delivery()).await;
     recorder.hears(&["snapshot milk", "snapshot idea", "left milk"]).await;
-    let pipeline = std::sync::Mutex::new(pipeline);
+    let pipeline = tokio::sync::Mutex::new(pipeline);
     eventually(common::SOON, "the end of a Watch", || async {
-        let mut pipeline = pipeline.lock().unwrap();
+        let mut pipeline = pipeline.lock().await;
         pipeline.drop_unused().await;
         if pipeline.watches() == 1 { Ok(()) } else { Err("it runs") }
     })

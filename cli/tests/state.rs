@@ -63,7 +63,7 @@ fn store(folder: &Path) -> SqliteStore {
         subscription: "shop/orders".into(),
         place: "nats://broker:4222/orders".to_owned(),
         generation: 1,
-        cursor: SavedCursor { next: 2, unsettled: Vec::new() },
+        cursor: SavedCursor { next: 2, unsettled: Vec::new(), marks: Vec::new() },
     };
     let head = Head { position: Some(ResourceVersion(4711)), reconciling: true, ..Head::default() };
     let commit = Commit {

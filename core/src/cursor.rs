@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::compaction::{Compacted, Mark};
 use crate::object::ResourceVersion;
 
 /// A low watermark and what is not settled above it: one stuck key holds the watermark, and nothing else.
@@ -20,6 +21,8 @@ pub struct Cursor {
     unsettled: BTreeMap<u64, Opened>,
     /// From a process before: taken by it, and not yet by this one.
     left: BTreeSet<u64>,
+    /// Changes before which others were left out.
+    marks: BTreeMap<u64, Mark>,
     /// What was settled last without anything unsettled before it.
     watermark: Option<ResourceVersion>,
 }
@@ -31,6 +34,8 @@ pub struct SavedCursor {
     pub next: u64,
     /// What is not settled below `next`, in order.
     pub unsettled: Vec<u64>,
+    /// Changes before which others were left out, because there was no room for them.
+    pub marks: Vec<(u64, Mark)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,15 +56,17 @@ impl Cursor {
 
     /// The Cursor as it was saved: what was not settled is to be taken again.
     pub fn restore(saved: SavedCursor) -> Self {
-        let SavedCursor { next, unsettled } = saved;
-        Self { next, left: unsettled.into_iter().collect(), ..Self::default() }
+        let SavedCursor { next, unsettled, marks } = saved;
+        let (left, marks) = (unsettled.into_iter().collect(), marks.into_iter().collect());
+        Self { next, left, marks, ..Self::default() }
     }
 
     /// What has to survive.
     pub fn save(&self) -> SavedCursor {
         // What a process before had taken comes before whatever this one took.
         let unsettled: BTreeSet<_> = self.left.iter().chain(self.unsettled.keys()).copied().collect();
-        SavedCursor { next: self.next, unsettled: unsettled.into_iter().collect() }
+        let marks = self.marks.iter().map(|(number, mark)| (*number, *mark)).collect();
+        SavedCursor { next: self.next, unsettled: unsettled.into_iter().collect(), marks }
     }
 
     /// The first number that may be taken.
@@ -85,6 +92,22 @@ impl Cursor {
         self.unsettled.insert(number, Opened { before, decided });
     }
 
+    /// Of what was not taken below `next`, only what is kept concerns this Subscription any more.
+    pub fn compact(&mut self, next: u64, compacted: &Compacted) {
+        let kept = compacted.kept.iter().filter(|(number, _)| **number < next && self.wants(**number));
+        let kept: Vec<_> = kept.map(|(number, mark)| (*number, *mark)).collect();
+        self.left = self.left.split_off(&next);
+        self.left.extend(kept.iter().map(|(number, _)| *number));
+        // What was marked before stays so.
+        self.marks.extend(kept.into_iter().filter_map(|(number, mark)| Some((number, mark?))));
+        self.next = self.next.max(next);
+    }
+
+    /// How this Change is told, if not as it is.
+    pub fn mark(&self, number: u64) -> Option<Mark> {
+        self.marks.get(&number).copied()
+    }
+
     /// Nothing below `next` concerns this Subscription any more.
     pub fn skip(&mut self, next: u64) {
         self.left = self.left.split_off(&next);
@@ -93,6 +116,7 @@ impl Cursor {
 
     /// The Change is settled. Says whether it was not before.
     pub fn settle(&mut self, number: u64) -> bool {
+        self.marks.remove(&number);
         self.unsettled.remove(&number).is_some()
     }
 
@@ -147,6 +171,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_of_a_backlog_is_wanted_and_nothing_else() {
+        let mut cursor = Cursor::new(1);
+        cursor.take(1, at(1), 0);
+        let kept = [(1, None), (3, None), (5, Some(Mark::Gap)), (9, None)];
+        cursor.compact(7, &Compacted { kept: kept.into(), left_out: 3 });
+        let wanted: Vec<_> = (1..9).filter(|number| cursor.wants(*number)).collect();
+        assert_eq!(wanted, [3, 5, 7, 8]);
+        let restored = Cursor::restore(cursor.save());
+        assert_eq!((restored.mark(3), restored.mark(5)), (None, Some(Mark::Gap)));
+        assert_eq!((1..9).filter(|number| restored.wants(*number)).collect::<Vec<_>>(), [1, 3, 5, 7, 8]);
+    }
+
+    #[test]
     fn what_was_not_settled_is_taken_again_after_a_restart_and_nothing_else() {
         let mut cursor = Cursor::new(1);
         for number in 1..=5 {
@@ -156,7 +193,7 @@ mod tests {
             cursor.settle(settled);
         }
         let saved = cursor.save();
-        assert_eq!(saved, SavedCursor { next: 6, unsettled: vec![2, 4] });
+        assert_eq!(saved, SavedCursor { next: 6, unsettled: vec![2, 4], marks: vec![] });
         let mut restored = Cursor::restore(saved.clone());
         assert_eq!(restored.wanted(), 2);
         let wanted: Vec<_> = (1..8).filter(|number| restored.wants(*number)).collect();
@@ -165,6 +202,6 @@ mod tests {
         assert_eq!(restored.wanted(), 4);
         assert_eq!(restored.save(), saved, "until it is settled, the next process takes it again");
         restored.settle(2);
-        assert_eq!(restored.save(), SavedCursor { next: 6, unsettled: vec![4] });
+        assert_eq!(restored.save(), SavedCursor { next: 6, unsettled: vec![4], marks: vec![] });
     }
 }

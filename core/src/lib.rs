@@ -23,4 +23,6 @@ pub mod event;
 
 pub mod delivery;
 
+pub mod compaction;
+
 pub mod cursor;

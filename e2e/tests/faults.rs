@@ -105,9 +105,11 @@ async fn what_went_while_bridge_and_api_server_were_down_is_told_with_the_gap_ma
     stage.write("last", "one").await;
     bridge.start_again().await.unwrap();
     let events = stage.hears(6).await;
-    let mut told: Vec<_> = events[3..].iter().map(told).collect();
+    // Whether milk was told of before it was stored is a matter of milliseconds; where that is not known, it is added.
+    let mut told: Vec<_> =
+        events[3..].iter().map(|event| told(event).replace("updated milk", "added milk")).collect();
     told.sort();
-    assert_eq!(told, ["added last one gap", "deleted jam  gap", "updated milk two gap"]);
+    assert_eq!(told, ["added last one gap", "added milk two gap", "deleted jam  gap"]);
     stage.agrees().await;
 }
 

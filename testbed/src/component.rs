@@ -148,7 +148,9 @@ impl Component {
 
     /// Holds it (SIGSTOP): connections stay open and nothing answers, as with a hung machine.
     pub fn pause(&mut self) -> Result<()> {
-        self.process.signal(Signal::SIGSTOP)
+        self.process.signal(Signal::SIGSTOP)?;
+        // Threads that run on another core answer for a moment more.
+        self.process.until_stopped()
     }
 
     /// Ends a [`pause`](Self::pause).

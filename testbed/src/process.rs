@@ -19,6 +19,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+/// Within this a process stops that is told to.
+const STOPPED: Duration = Duration::from_secs(5);
+
 /// How long a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lifetime {
@@ -106,6 +109,28 @@ impl Process {
             // Also collects the child, which else would stay as a zombie.
             Some(child) => matches!(child.try_wait(), Ok(None)),
             None => self.id.is_running(),
+        }
+    }
+
+    /// Returns when a process that was sent SIGSTOP is stopped in all its threads.
+    pub fn until_stopped(&self) -> Result<()> {
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.id.pid));
+        let deadline = Instant::now() + STOPPED;
+        loop {
+            let mut stopped = true;
+            for task in fs::read_dir(&tasks).with_context(|| format!("read {}", tasks.display()))? {
+                // A thread may end while this is read.
+                let stat = fs::read_to_string(task?.path().join("stat")).unwrap_or_default();
+                let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+                stopped &= matches!(state, None | Some("T" | "t" | "Z" | "X"));
+            }
+            if stopped {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("process {} does not stop", self.id.pid);
+            }
+            thread::sleep(Duration::from_millis(1));
         }
     }
 

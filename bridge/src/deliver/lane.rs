@@ -24,7 +24,7 @@ use crate::state::{self, record::JournalRecord};
 /// Between checks of a sink that is not ready.
 const RECHECK: Duration = Duration::from_secs(2);
 /// Between checks of a sink that is.
-const CHECK: Duration = Duration::from_secs(60);
+const CHECK: Duration = Duration::from_mins(1);
 /// Before a chunk that could not be read is read again.
 const REREAD: Duration = Duration::from_secs(1);
 
@@ -144,7 +144,7 @@ impl Worker {
 
     fn source(&mut self, change: SourceChange) {
         match change {
-            SourceChange::Follow(source) => drop(self.sources.insert(source.watch, source)),
+            SourceChange::Follow(source) => drop(self.sources.insert(source.watch, *source)),
             SourceChange::Leave(watch) => drop(self.sources.remove(&watch)),
         }
     }
@@ -316,6 +316,7 @@ impl Worker {
             .values()
             .map(|source| (source.watch, source.journal.standing(source.slot)))
             .collect();
+        let left_out: u64 = standings.iter().map(|(_, standing)| standing.left_out).sum();
         let decided = standings.iter().filter_map(|(_, standing)| standing.oldest).min();
         let pending = standings.iter().map(|(_, standing)| standing.open).sum();
         self.metrics.lag.set(i64::try_from(pending).unwrap_or(i64::MAX));
@@ -323,6 +324,13 @@ impl Worker {
         self.metrics.blocked.set(i64::try_from(blocked.len()).unwrap_or(i64::MAX));
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         report.pending = pending;
+        if report.left_out < left_out {
+            self.metrics.left_out.inc_by(left_out - report.left_out);
+            let message =
+                format!("{left_out} changes were left out: the backlog was over its quota (state_quota)");
+            report.last_error = Some((clock::unix_seconds(), message));
+        }
+        report.left_out = left_out;
         report.decided = decided;
         report.positions = standings.into_iter().map(|(watch, standing)| (watch, standing.settled)).collect();
         if report.blocked_keys != blocked.len() {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use tidings_core::compaction::Compacted;
 use tidings_core::cursor::{Cursor, SavedCursor};
 use tidings_core::known::Slot;
 use tidings_core::object::ResourceVersion;
@@ -48,22 +49,28 @@ struct Reader {
     open: u64,
     /// Nobody listens yet after a restart.
     wake: Option<Arc<Notify>>,
+    /// With so many bytes in the store its backlog is compacted, if that is more than the quota.
+    compact_at: u64,
+    /// How many Changes were left out by that.
+    left_out: u64,
 }
 
 /// What is stored.
 #[derive(Debug)]
 struct Chunk {
-    chunk: u64,
+    id: u64,
     index: ChunkIndex,
-    /// How many times something of it is to be settled.
-    open: usize,
+    /// What it takes on disk.
+    bytes: u64,
+    /// How much of it each has not settled.
+    open: BTreeMap<Slot, usize>,
 }
 
 // === impl Tail ===
 
 impl Tail {
     pub(super) fn restore(next: u64, cursors: Vec<(Slot, SavedCursor)>, chunks: Vec<ChunkRecord>) -> Self {
-        let reader = |(slot, saved)| (slot, Reader { cursor: Cursor::restore(saved), open: 0, wake: None });
+        let reader = |(slot, saved)| (slot, Reader::new(Cursor::restore(saved)));
         let mut tail = Self {
             changes: VecDeque::new(),
             first: next,
@@ -76,27 +83,30 @@ impl Tail {
             unflushed: 0,
             dirty: false,
         };
-        for ChunkRecord { chunk, bytes: _, index } in chunks {
-            tail.add_chunk(chunk, index, true);
+        for ChunkRecord { chunk, bytes, index } in chunks {
+            tail.add_chunk(chunk, index, bytes, true);
         }
         tail
     }
 
     /// Keeps the index of a chunk, or knows it dead.
-    fn add_chunk(&mut self, chunk: u64, index: ChunkIndex, count: bool) {
-        let mut open = 0;
+    fn add_chunk(&mut self, chunk: u64, index: ChunkIndex, bytes: usize, count: bool) {
+        let mut open = BTreeMap::new();
         for (number, slots) in &index {
             for slot in slots {
                 if let Some(reader) = self.readers.get_mut(slot)
                     && reader.cursor.is_open(*number)
                 {
-                    open += 1;
+                    *open.entry(*slot).or_default() += 1;
                     reader.open += u64::from(count);
                 }
             }
         }
         match index.last() {
-            Some((last, _)) if open > 0 => drop(self.chunks.insert(*last, Chunk { chunk, index, open })),
+            Some((last, _)) if !open.is_empty() => {
+                let bytes = bytes as u64;
+                self.chunks.insert(*last, Chunk { id: chunk, index, bytes, open });
+            }
             _ => self.dead.push(chunk),
         }
     }
@@ -104,7 +114,7 @@ impl Tail {
     pub(super) fn follow(&mut self, slot: Slot, wake: Arc<Notify>) {
         wake.notify_one();
         let next = self.next();
-        let fresh = || Reader { cursor: Cursor::new(next), open: 0, wake: None };
+        let fresh = || Reader::new(Cursor::new(next));
         self.readers.entry(slot).or_insert_with(fresh).wake = Some(wake);
         self.dirty = true;
     }
@@ -121,7 +131,7 @@ impl Tail {
             .chain(stored)
             .filter(|number| reader.cursor.is_open(*number))
             .collect();
-        let freed = numbers.into_iter().map(|number| self.close(number)).sum();
+        let freed = numbers.into_iter().map(|number| self.close(slot, number)).sum();
         self.readers.remove(&slot);
         self.dirty = true;
         (open, freed)
@@ -164,7 +174,7 @@ impl Tail {
                     .any(|(number, slots)| reader.cursor.wants(*number) && slots.contains(&slot))
             };
             if let Some((_, chunk)) = self.chunks.range(wanted..).find(|(_, chunk)| holds(chunk)) {
-                return Taken::Stored(chunk.chunk);
+                return Taken::Stored(chunk.id);
             }
             reader.cursor.skip(first);
         }
@@ -196,10 +206,13 @@ impl Tail {
             let concerns = record.to.iter().any(|to| to.slot == slot);
             if concerns && reader.cursor.wants(record.number) {
                 reader.cursor.take(record.number, record.before, record.decided);
-                taken.push(Arc::new(record));
+                taken.push(Arc::new(match reader.cursor.mark(record.number) {
+                    Some(mark) => JournalRecord { change: Arc::new(mark.apply(&record.change)), ..record },
+                    None => record,
+                }));
             }
         }
-        if let Some((last, _)) = self.chunks.iter().find(|(_, stored)| stored.chunk == chunk) {
+        if let Some((last, _)) = self.chunks.iter().find(|(_, stored)| stored.id == chunk) {
             reader.cursor.skip(last + 1);
         }
         taken
@@ -211,13 +224,13 @@ impl Tail {
             numbers.iter().copied().filter(|number| reader.cursor.settle(*number)).collect();
         reader.open = reader.open.saturating_sub(settled.len() as u64);
         self.dirty |= !settled.is_empty();
-        let freed = settled.into_iter().map(|number| self.close(number)).sum();
+        let freed = settled.into_iter().map(|number| self.close(slot, number)).sum();
         self.drop_settled();
         freed
     }
 
     /// One who was told of this Change is done with it. Says how many bytes of memory are free by that.
-    fn close(&mut self, number: u64) -> usize {
+    fn close(&mut self, slot: Slot, number: u64) -> usize {
         if let Some(index) = number.checked_sub(self.first) {
             let waiting = usize::try_from(index).ok().and_then(|index| self.changes.get_mut(index));
             let Some(place) = waiting else { return 0 };
@@ -234,14 +247,65 @@ impl Tail {
             return bytes;
         }
         if let Some((last, chunk)) = self.chunks.range_mut(number..).next() {
-            chunk.open -= 1;
-            if chunk.open == 0 {
-                let (last, chunk) = (*last, chunk.chunk);
+            if let Some(open) = chunk.open.get_mut(&slot) {
+                *open -= 1;
+                if *open == 0 {
+                    chunk.open.remove(&slot);
+                }
+            }
+            if chunk.open.is_empty() {
+                let (last, chunk) = (*last, chunk.id);
                 self.chunks.remove(&last);
                 self.dead.push(chunk);
             }
         }
         0
+    }
+
+    /// Somebody who has more in the store than `quota` allows, and the chunks that it has not settled.
+    pub(super) fn over_quota(&self, quota: u64) -> Option<(Slot, Vec<u64>)> {
+        let stored = |slot: Slot| self.chunks.values().filter(move |chunk| chunk.open.contains_key(&slot));
+        let over = |slot: Slot, reader: &Reader| {
+            stored(slot).map(|chunk| chunk.bytes).sum::<u64>() > quota.max(reader.compact_at)
+        };
+        let (slot, _) = self.readers.iter().find(|(slot, reader)| over(**slot, reader))?;
+        Some((*slot, stored(*slot).map(|chunk| chunk.id).collect()))
+    }
+
+    pub(super) fn wanted(&self, slot: Slot, mut records: Vec<JournalRecord>) -> Vec<JournalRecord> {
+        let reader = self.readers.get(&slot);
+        records.retain(|record| {
+            let concerns = record.to.iter().any(|to| to.slot == slot);
+            concerns && reader.is_some_and(|reader| reader.cursor.wants(record.number))
+        });
+        records
+    }
+
+    /// Leaves out what is not kept of the chunks up to `chunk`. Says how many Changes that were.
+    pub(super) fn compact(&mut self, slot: Slot, chunk: u64, quota: u64, compacted: &Compacted) -> u64 {
+        let Some(reader) = self.readers.get_mut(&slot) else { return 0 };
+        let chunks = self.chunks.iter().filter(|(_, stored)| stored.id <= chunk);
+        let Some((last, _)) = chunks.clone().next_back() else { return 0 };
+        let next = last + 1;
+        let numbers = chunks.flat_map(|(_, stored)| &stored.index);
+        let wanted = numbers.filter(|(number, slots)| slots.contains(&slot) && reader.cursor.wants(*number));
+        let wanted: Vec<_> = wanted.map(|(number, _)| *number).collect();
+        reader.cursor.compact(next, compacted);
+        let left_out: Vec<_> = wanted.into_iter().filter(|number| !reader.cursor.wants(*number)).collect();
+        let count = left_out.len() as u64;
+        reader.open = reader.open.saturating_sub(count);
+        reader.left_out += count;
+        for number in left_out {
+            self.close(slot, number);
+        }
+        let stored = self.chunks.values().filter(|chunk| chunk.open.contains_key(&slot));
+        let stored: u64 = stored.map(|chunk| chunk.bytes).sum();
+        if let Some(reader) = self.readers.get_mut(&slot) {
+            // What is kept keeps whole chunks; doing this again pays only when there is more.
+            reader.compact_at = stored + quota / 4;
+        }
+        self.dirty = true;
+        count
     }
 
     fn drop_settled(&mut self) {
@@ -259,7 +323,7 @@ impl Tail {
             reader.cursor.skip(next);
         }
         let settled = reader.cursor.watermark(position, next);
-        Standing { open: reader.open, oldest: reader.cursor.oldest(), settled }
+        Standing { open: reader.open, oldest: reader.cursor.oldest(), settled, left_out: reader.left_out }
     }
 
     pub(super) fn cursor(&self, slot: Slot) -> SavedCursor {
@@ -297,12 +361,7 @@ impl Tail {
     }
 
     /// What is stored leaves the memory.
-    pub(super) fn end_flush(
-        &mut self,
-        flush: &Flush,
-        entries: &[Arc<JournalRecord>],
-        _bytes: usize,
-    ) -> usize {
+    pub(super) fn end_flush(&mut self, flush: &Flush, entries: &[Arc<JournalRecord>], bytes: usize) -> usize {
         let mut freed = 0;
         while self.first < flush.next
             && let Some(waiting) = self.changes.pop_front()
@@ -313,13 +372,21 @@ impl Tail {
         if !entries.is_empty() {
             let slots = |record: &JournalRecord| record.to.iter().map(|to| to.slot).collect();
             let index = entries.iter().map(|record| (record.number, slots(record))).collect();
-            self.add_chunk(flush.chunk, index, false);
+            self.add_chunk(flush.chunk, index, bytes, false);
         }
         freed
     }
 
     fn next(&self) -> u64 {
         self.first + self.changes.len() as u64
+    }
+}
+
+// === impl Reader ===
+
+impl Reader {
+    fn new(cursor: Cursor) -> Self {
+        Self { cursor, open: 0, wake: None, compact_at: 0, left_out: 0 }
     }
 }
 

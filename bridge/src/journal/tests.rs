@@ -189,3 +189,50 @@ async fn room_is_free_again_when_everybody_settled() {
     journal.settle(A, &[1]);
     assert!(futures::poll!(&mut room).is_ready());
 }
+
+/// What a look through the backlog says, and how much it leaves out.
+fn compact(journal: &Journal, quota: u64, stored: &[(u64, Vec<Arc<JournalRecord>>)]) -> Option<u64> {
+    let (slot, chunks) = journal.over_quota(quota)?;
+    let mut compaction = tidings_core::compaction::Compaction::default();
+    for (_, records) in stored.iter().filter(|(chunk, _)| chunks.contains(chunk)) {
+        let records = records.iter().map(|record| (**record).clone()).collect();
+        for record in journal.wanted(slot, records) {
+            compaction.add(record.number, &record.change);
+        }
+    }
+    Some(journal.compact(slot, *chunks.last()?, quota, &compaction.finish()))
+}
+
+#[test]
+fn a_backlog_over_its_quota_keeps_the_newest_version_and_others_keep_everything() {
+    let journal = journal();
+    let mut stored = Vec::new();
+    for round in 0..5 {
+        append(&journal, round * 2 + 1..=round * 2 + 2, &[A, B]);
+        assert_eq!(take(&journal, B, 9).len(), 2, "B is behind by nothing");
+        let mut flush = journal.begin_flush();
+        let entries = std::mem::take(&mut flush.entries);
+        journal.end_flush(&flush, &entries, 100);
+        stored.push((flush.chunk, entries));
+    }
+    assert_eq!(journal.over_quota(500), None);
+    // Of ten versions of one object the newest is kept. B took all of them, and settles them as they are.
+    assert_eq!(compact(&journal, 499, &stored), Some(9));
+    let standing = journal.standing(A);
+    assert_eq!((standing.open, standing.left_out), (1, 9));
+    assert_eq!(journal.standing(B).open, 10);
+    assert_eq!(
+        journal.over_quota(499),
+        None,
+        "B has taken what it has in the store, and is not over it again at once"
+    );
+    let Taken::Stored(chunk) = journal.take(A, 9) else { panic!("it is stored") };
+    let (_, records) = stored.iter().find(|(id, _)| *id == chunk).unwrap();
+    let taken = journal.take_stored(A, chunk, records.iter().map(|record| (**record).clone()).collect());
+    assert_eq!(numbers(&taken), [10]);
+    assert!(taken[0].change.gap);
+    journal.settle(B, &(1..=10).collect::<Vec<_>>());
+    assert_eq!(journal.begin_flush().dead.len(), 4, "A keeps one");
+    journal.settle(A, &[10]);
+    assert_eq!(journal.begin_flush().dead, [chunk]);
+}

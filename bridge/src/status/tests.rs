@@ -78,7 +78,7 @@ fn what_keeps_it_from_delivering_is_the_reason() {
     assert_eq!(blocked[2], "False Blocked");
     let joining = conditions_with(|report| report.watches[0].joining = true);
     assert_eq!(joining[2], "True SnapshotRunning");
-    let behind = conditions_with(|report| report.lane.oldest = Some(Duration::from_secs(60)));
+    let behind = conditions_with(|report| report.lane.oldest = Some(Duration::from_mins(1)));
     assert_eq!(behind[2], "True CatchingUp");
     let starting = conditions_with(|report| report.watches[0].watch.state = WatchState::Starting);
     assert_eq!(starting[2], "Unknown Pending");

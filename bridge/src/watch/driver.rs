@@ -154,9 +154,9 @@ impl Driver {
         let (lists, mut pages) = Lists::new();
         let mut connection = Connection::new(&self.context, resource, sender, lists);
         // A connection to the resource begins from nothing, whatever an earlier one left open.
-        self.step(&mut connection, Input::Ended { empty: false }, clock::unix_seconds()).await;
+        self.step(&mut connection, Input::Ended { empty: false }, clock::unix_seconds());
         for effect in self.machine.restart_lists() {
-            self.act(&mut connection, effect).await;
+            self.act(&mut connection, effect);
         }
         connection.start(self.machine.plan(), &self.context, Duration::ZERO);
         self.progress(&connection);
@@ -168,7 +168,7 @@ impl Driver {
                 biased;
                 command = self.commands.recv() => {
                     for effect in self.command(command.ok_or(Over)?).await? {
-                        self.act(&mut connection, effect).await;
+                        self.act(&mut connection, effect);
                     }
                     if self.closing {
                         self.hand_over();
@@ -181,11 +181,11 @@ impl Driver {
                 Some(inputs) = pages.recv(), if ready => {
                     let now = clock::unix_seconds();
                     for input in inputs {
-                        self.step(&mut connection, input, now).await;
+                        self.step(&mut connection, input, now);
                     }
                 }
                 Some((run, what)) = news.recv(), if ready => {
-                    if run == connection.run && let Some(stop) = self.news(&mut connection, what).await {
+                    if run == connection.run && let Some(stop) = self.news(&mut connection, what) {
                         self.hand_over();
                         return Ok(stop);
                     }
@@ -197,7 +197,7 @@ impl Driver {
         }
     }
 
-    async fn news(&mut self, connection: &mut Connection, what: News) -> Option<Stop> {
+    fn news(&mut self, connection: &mut Connection, what: News) -> Option<Stop> {
         match what {
             News::Batch { inputs, complaints } => {
                 for complaint in complaints {
@@ -210,16 +210,16 @@ impl Driver {
                         break;
                     }
                     connection.note(&input);
-                    self.step(connection, input, now).await;
+                    self.step(connection, input, now);
                 }
                 None
             }
-            News::Ended { why, empty } => self.ended(connection, why, empty).await,
+            News::Ended { why, empty } => self.ended(connection, why, empty),
         }
     }
 
     /// A job ended: what it means, and what comes next.
-    async fn ended(&mut self, connection: &mut Connection, why: Trouble, empty: bool) -> Option<Stop> {
+    fn ended(&mut self, connection: &mut Connection, why: Trouble, empty: bool) -> Option<Stop> {
         let (job, now) = (connection.job, clock::unix_seconds());
         connection.metrics.reconnect(why.label());
         match (job, &why) {
@@ -228,15 +228,15 @@ impl Driver {
             (Job::List, Trouble::Ended) => {
                 // The machine is live at the version of the LIST; the stream from there is still to be opened.
                 connection.probed = true;
-                self.step(connection, Input::Ended { empty: false }, now).await;
+                self.step(connection, Input::Ended { empty: false }, now);
             }
-            (_, Trouble::Expired) => self.step(connection, Input::Expired, now).await,
+            (_, Trouble::Expired) => self.step(connection, Input::Expired, now),
             (Job::Stream, Trouble::Refused { .. }) => {
                 connection.never_streams = true;
                 connection.failures = 0;
-                self.step(connection, Input::Ended { empty }, now).await;
+                self.step(connection, Input::Ended { empty }, now);
             }
-            _ => self.step(connection, Input::Ended { empty }, now).await,
+            _ => self.step(connection, Input::Ended { empty }, now),
         }
         if !matches!((job, &why), (Job::Probe | Job::List, Trouble::Ended)) {
             connection.probed = false;
@@ -271,7 +271,7 @@ impl Driver {
         None
     }
 
-    async fn step(&mut self, connection: &mut Connection, input: Input, now: u64) {
+    fn step(&mut self, connection: &mut Connection, input: Input, now: u64) {
         let before = self.machine.position();
         if let Some(keeper) = &mut self.keeper {
             keeper.note();
@@ -279,7 +279,7 @@ impl Driver {
         for effect in self.machine.step(input, now) {
             match effect {
                 Effect::Emit { change, to } => self.emit(change, &to, before),
-                effect => self.act(connection, effect).await,
+                effect => self.act(connection, effect),
             }
         }
     }
@@ -291,7 +291,7 @@ impl Driver {
         self.outbox.push(JournalRecord { number: 0, change, to, before, decided });
     }
 
-    async fn act(&mut self, connection: &mut Connection, effect: Effect) {
+    fn act(&mut self, connection: &mut Connection, effect: Effect) {
         match effect {
             Effect::Emit { change, to } => self.emit(change, &to, self.machine.position()),
             Effect::Close => {
@@ -354,6 +354,14 @@ impl Driver {
             Kept::Stored(bytes) => {
                 keeper.stored(&self.journal, bytes);
                 self.report_store(None);
+            }
+            Kept::Compacted(backlog) => {
+                let count = keeper.compact(&self.journal, &backlog);
+                let subscription = self.followers.name(backlog.slot);
+                tracing::warn!(
+                    kind = %self.name.kind, subscription, count,
+                    "the backlog is over its quota; of each object the newest version is kept, the rest is left out"
+                );
             }
             Kept::Failed(error) => {
                 self.context.metrics.state_failures.inc();

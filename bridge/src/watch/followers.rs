@@ -103,6 +103,11 @@ impl Followers {
         self.by_slot.iter().find(|(_, follower)| &*follower.uid == uid).map(|(slot, _)| *slot)
     }
 
+    /// `namespace/name`.
+    pub(super) fn name(&self, slot: Slot) -> Option<&str> {
+        self.by_slot.get(&slot).map(|follower| &*follower.subscription)
+    }
+
     /// Whether its Events go to this place.
     pub(super) fn is_at(&self, slot: Slot, place: &str) -> bool {
         self.by_slot.get(&slot).is_some_and(|follower| &*follower.place == place)
@@ -166,10 +171,10 @@ impl Followers {
         }
     }
 
-    fn source(&self, slot: Slot, route: &Route, journal: &Journal) -> Option<Source> {
+    fn source(&self, slot: Slot, route: &Route, journal: &Journal) -> Option<Box<Source>> {
         let context = EventContext::new(&self.cluster, route, self.resource.as_ref()?);
         let (watch, journal, chunks) = (self.watch, journal.clone(), self.chunks.clone());
-        Some(Source { watch, journal, slot, context: Arc::new(context), chunks })
+        Some(Box::new(Source { watch, journal, slot, context: Arc::new(context), chunks }))
     }
 
     pub(super) fn remove(&mut self, slot: Slot) {
@@ -181,7 +186,7 @@ impl Followers {
         if self.by_slot.values().any(|follower| follower.leaving == Leaving::Draining) {
             tokio::time::sleep(LOOK_AGAIN).await;
         } else {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

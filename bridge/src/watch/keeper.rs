@@ -9,7 +9,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, OptionFuture};
+use tidings_core::compaction::{Compacted, Compaction};
+use tidings_core::known::Slot;
 use tidings_core::watch::Watch;
 use tidings_core::watch::saved::{Doubt, Told};
 use tokio::time::Instant;
@@ -18,10 +20,10 @@ use super::followers::Followers;
 use crate::journal::{Flush, Journal};
 use crate::state::record::{Commit, JournalRecord, WatchName, WatchRecord};
 use crate::state::told::ToldLog;
-use crate::state::{Error, State};
+use crate::state::{Error, State, Store};
 
 /// With so many bytes a flush does not wait for its time.
-const FLUSH_BYTES: usize = 2 << 20;
+const FLUSH_BYTES: usize = 1 << 20;
 /// Before a commit that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -33,6 +35,8 @@ pub(super) struct Keeper {
     /// The commit that is under way or failed.
     commit: Option<(Arc<Commit>, Flush)>,
     running: Option<BoxFuture<'static, Result<usize, Error>>>,
+    /// The backlog of somebody who is over the quota is being looked through.
+    compacting: Option<BoxFuture<'static, Result<Backlog, Error>>>,
     /// When the next flush is due, or the commit that failed is tried again.
     due: Instant,
     /// Something changed that no commit has.
@@ -50,6 +54,13 @@ enum Must {
     Finish,
 }
 
+/// What is kept of a backlog, up to a chunk.
+pub(super) struct Backlog {
+    pub(super) slot: Slot,
+    pub(super) chunk: u64,
+    pub(super) compacted: Compacted,
+}
+
 /// What happened.
 pub(super) enum Kept {
     /// It is time to look whether something is to be stored.
@@ -58,6 +69,8 @@ pub(super) enum Kept {
     Stored(usize),
     /// The commit failed, and is tried again.
     Failed(Error),
+    /// A backlog was looked through.
+    Compacted(Backlog),
 }
 
 // === impl Keeper ===
@@ -65,27 +78,44 @@ pub(super) enum Kept {
 impl Keeper {
     pub(super) fn new(state: State, name: WatchName, told: ToldLog) -> Self {
         let due = Instant::now() + state.flush_interval;
-        Self { state, name, told, commit: None, running: None, due, dirty: true, must: Must::No }
+        Self {
+            state,
+            name,
+            told,
+            commit: None,
+            running: None,
+            compacting: None,
+            due,
+            dirty: true,
+            must: Must::No,
+        }
     }
 
     /// What happens next. Nothing is lost when this is given up.
     pub(super) async fn event(keeper: &mut Option<Self>) -> Kept {
         let Some(keeper) = keeper else { return std::future::pending().await };
-        let Some(running) = &mut keeper.running else {
-            tokio::time::sleep_until(keeper.due).await;
-            if let Some((commit, _)) = &keeper.commit {
-                let commit = commit.clone();
-                keeper.start(commit);
+        tokio::select! {
+            biased;
+            Some(outcome) = OptionFuture::from(keeper.running.as_mut()) => {
+                keeper.running = None;
+                match outcome {
+                    Ok(bytes) => Kept::Stored(bytes),
+                    Err(error) => {
+                        keeper.due = Instant::now() + RETRY;
+                        Kept::Failed(error)
+                    }
+                }
             }
-            return Kept::Due;
-        };
-        let outcome = running.await;
-        keeper.running = None;
-        match outcome {
-            Ok(bytes) => Kept::Stored(bytes),
-            Err(error) => {
-                keeper.due = Instant::now() + RETRY;
-                Kept::Failed(error)
+            Some(backlog) = OptionFuture::from(keeper.compacting.as_mut()) => {
+                keeper.compacting = None;
+                backlog.map_or_else(Kept::Failed, Kept::Compacted)
+            }
+            () = tokio::time::sleep_until(keeper.due), if keeper.running.is_none() => {
+                if let Some((commit, _)) = &keeper.commit {
+                    let commit = commit.clone();
+                    keeper.start(commit);
+                }
+                Kept::Due
             }
         }
     }
@@ -179,6 +209,18 @@ impl Keeper {
         if self.must == Must::Finish {
             self.must = Must::No;
         }
+        if self.compacting.is_none()
+            && let Some((slot, chunks)) = journal.over_quota(self.state.quota)
+        {
+            let (state, name, journal) = (self.state.clone(), self.name.clone(), journal.clone());
+            self.compacting = Some(Box::pin(look_through(state, name, journal, slot, chunks)));
+        }
+    }
+
+    /// Leaves out what is not kept of a backlog. Says how many Changes that were.
+    pub(super) fn compact(&mut self, journal: &Journal, backlog: &Backlog) -> u64 {
+        let Backlog { slot, chunk, compacted } = backlog;
+        journal.compact(*slot, *chunk, self.state.quota, compacted)
     }
 
     /// Removes everything there is of the Watch.
@@ -193,4 +235,28 @@ impl Keeper {
         }
         state.ask(move |store| store.forget(&name)).await
     }
+}
+
+/// Decides what is kept of the backlog of `slot`, a chunk at a time, so that commits are not held up.
+async fn look_through(
+    state: State,
+    name: WatchName,
+    journal: Journal,
+    slot: Slot,
+    chunks: Vec<u64>,
+) -> Result<Backlog, Error> {
+    let mut compaction = Compaction::default();
+    let last = chunks.last().copied().unwrap_or_default();
+    for chunk in chunks {
+        let (name, journal) = (name.clone(), journal.clone());
+        let looked = move |store: &mut dyn Store| {
+            let records = store.read(&name, chunk)?;
+            for record in journal.wanted(slot, records) {
+                compaction.add(record.number, &record.change);
+            }
+            Ok(compaction)
+        };
+        compaction = state.ask(looked).await?;
+    }
+    Ok(Backlog { slot, chunk: last, compacted: compaction.finish() })
 }

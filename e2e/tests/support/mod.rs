@@ -21,7 +21,7 @@ use tidings_testbed::wait::eventually;
 use tidings_testbed::{api_server, kubectl, shared};
 use tokio::sync::OnceCell;
 
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 /// A cluster with our CRDs and Todos.
 pub(crate) struct Cluster {

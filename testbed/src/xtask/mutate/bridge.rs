@@ -33,8 +33,8 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         name: "leave-before-the-last-words",
         breaks: "a Subscription is handed what it is told before it leaves a Watch",
         file: DRIVER,
-        find: "self.hand_over().await;\n            self.followers.remove(&slot);",
-        put: "self.followers.remove(&slot);",
+        find: "self.followers.set_leaving(slot, Leaving::Draining);",
+        put: "self.leave(slot);",
         test: "-p tidings-bridge --test watch a_kind_that_is_not_selected_any_more_is_left_and_its_watch_ends",
     },
     Mutation {

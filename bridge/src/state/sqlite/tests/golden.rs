@@ -43,7 +43,7 @@ fn record() -> WatchRecord {
         subscription: "shop/orders".into(),
         place: "nats://broker:4222/orders".to_owned(),
         generation: 3,
-        cursor: SavedCursor { next: 7, unsettled: vec![2, 5] },
+        cursor: SavedCursor { next: 7, unsettled: vec![2, 5], marks: Vec::new() },
     };
     let resource = Resource {
         group: "example.com".to_owned(),
