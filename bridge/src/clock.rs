@@ -20,6 +20,12 @@ impl Clock {
         Self { start: Instant::now(), started: unix_millis() }
     }
 
+    /// Begins now, which is to be this many milliseconds since 1970: a test that pauses the runtime's time has the
+    /// wall clock move with it.
+    pub fn starting_at(unix_millis: u64) -> Self {
+        Self { start: Instant::now(), started: unix_millis }
+    }
+
     /// Time since the start.
     pub fn now(self) -> Duration {
         self.start.elapsed()
@@ -28,6 +34,11 @@ impl Clock {
     /// Milliseconds since 1970, which never go backwards while the process runs.
     pub fn unix_millis(self) -> u64 {
         self.started + u64::try_from(self.now().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The same in seconds.
+    pub fn unix_seconds(self) -> u64 {
+        self.unix_millis() / 1000
     }
 
     /// The moment a duration since the start stands for.

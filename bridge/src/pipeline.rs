@@ -174,10 +174,9 @@ impl Pipeline {
     pub async fn remove(&mut self, uid: &str, deadline: Duration) -> u64 {
         let Some(Running { route, lane, .. }) = self.subscriptions.remove(uid) else { return 0 };
         let left = lane.drain(Farewell::Everything, deadline).await;
-        for kind in route.selections.keys() {
-            if let Some(watch) = self.watches.get(kind) {
-                watch.handle.command(Command::Leave { uid: route.uid.clone() }).await;
-            }
+        // Also those it was about to part from: nobody settles any more what it was told last.
+        for watch in self.watches.values() {
+            watch.handle.command(Command::Leave { uid: route.uid.clone() }).await;
         }
         self.context.metrics.forget(&route.subscription);
         self.drop_unused().await;

@@ -31,7 +31,13 @@ const EMPTY_STREAMS: u32 = 5;
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A consistent read answered with this version: the newest of the cluster.
-    Probed(ResourceVersion),
+    Probed {
+        /// That version.
+        version: ResourceVersion,
+        /// [`Watch::newest`] when it was asked: it cannot be older, unless history went back. What was seen since may
+        /// well be newer.
+        since: ResourceVersion,
+    },
     /// A stream of the initial state, or the first page of a LIST, begins.
     SnapshotStarted,
     /// An object of the snapshot, or an ADDED or MODIFIED of the stream.
@@ -84,6 +90,8 @@ pub enum Input {
         slot: Slot,
         /// Which LIST.
         list: u32,
+        /// The version of its pages.
+        version: ResourceVersion,
         /// The object.
         object: Arc<Object>,
     },
@@ -213,8 +221,8 @@ impl Watch {
     pub fn step(&mut self, input: Input, now: u64) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
-            Input::Probed(current) => {
-                if current < self.newest {
+            Input::Probed { version, since } => {
+                if version < since.min(self.newest) {
                     self.rewind(now, &mut effects);
                 }
             }
@@ -238,7 +246,9 @@ impl Watch {
             Input::Join { slot, selection, on } => self.join(slot, selection, on, &mut effects),
             Input::Edit { slot, selection, on } => self.edit(slot, selection, on, &mut effects),
             Input::Leave(slot) => self.leave(slot, &mut effects),
-            Input::Listed { slot, list, object } => self.listed(slot, list, &object, &mut effects),
+            Input::Listed { slot, list, version, object } => {
+                self.listed(slot, list, version, &object, now, &mut effects);
+            }
             Input::ListComplete { slot, list, version } => {
                 self.list_complete(slot, list, version, now, &mut effects);
             }
@@ -261,6 +271,11 @@ impl Watch {
             Stream::Closed | Stream::Live { .. } => self.position,
             Stream::Lost | Stream::Snapshot { .. } => None,
         }
+    }
+
+    /// The newest version the server is known to have had.
+    pub fn newest(&self) -> ResourceVersion {
+        self.newest
     }
 
     /// Whether a stream or a snapshot is being read.

@@ -72,7 +72,10 @@ fn joining() -> Watch {
         _ => None,
     });
     let (slot, list) = (SECOND, list.expect("a LIST"));
-    let effects = step(&mut watch, Input::Listed { slot, list, object: object("milk", "a", 25) });
+    let effects = step(
+        &mut watch,
+        Input::Listed { slot, list, version: ResourceVersion(30), object: object("milk", "a", 25) },
+    );
     assert_eq!(told(&effects, SECOND), ["snapshot milk a"]);
     step(&mut watch, Input::ListComplete { slot, list, version: ResourceVersion(30) });
     watch

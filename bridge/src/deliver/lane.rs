@@ -113,25 +113,28 @@ impl Worker {
             }
             let wake = self.wake();
             tokio::select! {
-                change = self.inputs.changes.recv(), if !self.inputs.changes.is_closed() => {
-                    if let Some(change) = change { self.source(change) }
-                }
-                () = self.inputs.wake.notified() => {}
-                Some(read) = OptionFuture::from(self.reading.as_mut()) => self.read(read),
-                Some(batch) = self.batches.next() => self.settle(batch),
-                () = wake => {}
-                ready = &mut check => {
-                    let pause = if ready.is_ok() { CHECK } else { RECHECK };
-                    self.checked(ready);
-                    check = self::check(self.target.clone(), pause);
+                // What is rare comes first, so that nothing waits for what may never pause; the Journals can be last,
+                // because every round begins with them. Chance would keep a simulation from being repeated.
+                biased;
+                Ok(()) = self.inputs.farewell.changed(), if farewell.is_none() => {
+                    farewell = *self.inputs.farewell.borrow_and_update();
                 }
                 Ok(()) = self.inputs.targets.changed() => {
                     self.retarget();
                     check = self::check(self.target.clone(), Duration::ZERO);
                 }
-                Ok(()) = self.inputs.farewell.changed(), if farewell.is_none() => {
-                    farewell = *self.inputs.farewell.borrow_and_update();
+                ready = &mut check => {
+                    let pause = if ready.is_ok() { CHECK } else { RECHECK };
+                    self.checked(ready);
+                    check = self::check(self.target.clone(), pause);
                 }
+                () = wake => {}
+                Some(read) = OptionFuture::from(self.reading.as_mut()) => self.read(read),
+                Some(batch) = self.batches.next() => self.settle(batch),
+                change = self.inputs.changes.recv(), if !self.inputs.changes.is_closed() => {
+                    if let Some(change) = change { self.source(change) }
+                }
+                () = self.inputs.wake.notified() => {}
             }
         }
     }
@@ -200,7 +203,7 @@ impl Worker {
             }
             Err(error) => {
                 tracing::error!(%error, chunk, "unable to read the journal; trying again");
-                self.lock().last_error = Some((clock::unix_seconds(), error.to_string()));
+                self.lock().last_error = Some((self.clock.unix_seconds(), error.to_string()));
                 self.reading = source.read(chunk, REREAD);
             }
         }
@@ -269,7 +272,7 @@ impl Worker {
                 Verdict::Retrying { reason, .. } => {
                     report.retried += 1;
                     self.metrics.retried.inc();
-                    report.last_error = Some((clock::unix_seconds(), reason));
+                    report.last_error = Some((self.clock.unix_seconds(), reason));
                 }
                 Verdict::Blocked { entry, reason } => {
                     report.rejected += 1;
@@ -280,7 +283,7 @@ impl Worker {
                     tracing::error!(
                         subscription, %key, %reason, "an event was rejected; later events of its key wait"
                     );
-                    report.last_error = Some((clock::unix_seconds(), format!("{key}: {reason}")));
+                    report.last_error = Some((self.clock.unix_seconds(), format!("{key}: {reason}")));
                 }
             }
         }
@@ -298,7 +301,7 @@ impl Worker {
             && let Err(not_ready) = &ready
         {
             tracing::warn!(reason = %not_ready.reason, message = %not_ready.message, "the sink is not ready");
-            report.last_error = Some((clock::unix_seconds(), not_ready.message.clone()));
+            report.last_error = Some((self.clock.unix_seconds(), not_ready.message.clone()));
         }
         report.sink = Some(ready);
     }

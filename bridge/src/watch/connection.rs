@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidings_core::known::Slot;
 use tidings_core::route::Resource;
-use tidings_core::watch::{Input, Plan};
+use tidings_core::watch::{Input, Plan, Watch};
 use tokio::task::AbortHandle;
 
 use super::WatchContext;
@@ -51,7 +51,7 @@ impl Connection {
             ring,
             lists,
             reader: None,
-            job: Job::Probe,
+            job: Job::Stream,
             run: 0,
             failures: 0,
             probed: false,
@@ -60,18 +60,19 @@ impl Connection {
         }
     }
 
-    /// Starts what the plan asks for, in the place of a job that may be under way. `after` is the server's
+    /// Starts what the machine's plan asks for, in the place of a job that may be under way. `after` is the server's
     /// own wish.
-    pub(super) fn start(&mut self, plan: Plan, context: &WatchContext, after: Duration) {
+    pub(super) fn start(&mut self, machine: &Watch, context: &WatchContext, after: Duration) {
         let settings = context.settings;
-        let (job, backoff) = match plan {
+        let (job, backoff) = match machine.plan() {
             Plan::Resume(version) if self.probed => (Job::Resume(version), settings.reconnect),
-            Plan::Resume(_) => (Job::Probe, settings.reconnect),
+            Plan::Resume(_) => (Job::Probe { since: machine.newest() }, settings.reconnect),
             Plan::Snapshot if self.never_streams || self.by_pages => (Job::List, settings.relist),
             Plan::Snapshot => (Job::Stream, settings.relist),
         };
-        let delay =
-            if self.failures == 0 { Duration::ZERO } else { backoff.delay(self.failures, clock::jitter()) };
+        // What follows a probe follows at once: the probe has waited, and its answer does not stay true.
+        let at_once = self.failures == 0 || matches!(job, Job::Resume(_));
+        let delay = if at_once { Duration::ZERO } else { backoff.delay(self.failures, clock::jitter()) };
         self.run += 1;
         self.job = job;
         let reader = Reader {

@@ -154,11 +154,11 @@ impl Driver {
         let (lists, mut pages) = Lists::new();
         let mut connection = Connection::new(&self.context, resource, sender, lists);
         // A connection to the resource begins from nothing, whatever an earlier one left open.
-        self.step(&mut connection, Input::Ended { empty: false }, clock::unix_seconds());
+        self.step(&mut connection, Input::Ended { empty: false }, self.context.clock.unix_seconds());
         for effect in self.machine.restart_lists() {
             self.act(&mut connection, effect);
         }
-        connection.start(self.machine.plan(), &self.context, Duration::ZERO);
+        connection.start(&self.machine, &self.context, Duration::ZERO);
         self.progress(&connection);
         let memory = self.journal.memory().clone();
         loop {
@@ -179,7 +179,7 @@ impl Driver {
                 () = self.followers.draining() => self.take_drained().await,
                 // Before the stream, which may never pause: what waits for a LIST is held until it is complete.
                 Some(inputs) = pages.recv(), if ready => {
-                    let now = clock::unix_seconds();
+                    let now = self.context.clock.unix_seconds();
                     for input in inputs {
                         self.step(&mut connection, input, now);
                     }
@@ -203,7 +203,7 @@ impl Driver {
                 for complaint in complaints {
                     tracing::error!(kind = %self.name.kind, %complaint, "an object was skipped");
                 }
-                let (run, now) = (connection.run, clock::unix_seconds());
+                let (run, now) = (connection.run, self.context.clock.unix_seconds());
                 for input in inputs {
                     if run != connection.run {
                         // The machine closed the stream: what else came of it cannot be used.
@@ -220,11 +220,11 @@ impl Driver {
 
     /// A job ended: what it means, and what comes next.
     fn ended(&mut self, connection: &mut Connection, why: Trouble, empty: bool) -> Option<Stop> {
-        let (job, now) = (connection.job, clock::unix_seconds());
+        let (job, now) = (connection.job, self.context.clock.unix_seconds());
         connection.metrics.reconnect(why.label());
         match (job, &why) {
-            (Job::Probe, Trouble::Ended) => connection.probed = true,
-            (Job::Probe, _) => {}
+            (Job::Probe { .. }, Trouble::Ended) => connection.probed = true,
+            (Job::Probe { .. }, _) => {}
             (Job::List, Trouble::Ended) => {
                 // The machine is live at the version of the LIST; the stream from there is still to be opened.
                 connection.probed = true;
@@ -238,7 +238,7 @@ impl Driver {
             }
             _ => self.step(connection, Input::Ended { empty }, now),
         }
-        if !matches!((job, &why), (Job::Probe | Job::List, Trouble::Ended)) {
+        if !matches!((job, &why), (Job::Probe { .. } | Job::List, Trouble::Ended)) {
             connection.probed = false;
         }
         // A stream of the whole state that broke off may do so again; pages wait for us.
@@ -267,7 +267,7 @@ impl Driver {
                 self.trouble(state, why.to_string());
             }
         }
-        connection.start(self.machine.plan(), &self.context, why.after().unwrap_or_default());
+        connection.start(&self.machine, &self.context, why.after().unwrap_or_default());
         None
     }
 
@@ -297,7 +297,7 @@ impl Driver {
             Effect::Close => {
                 // Whatever made the stream useless may come again at once: not without a pause.
                 connection.failures += 1;
-                connection.start(self.machine.plan(), &self.context, Duration::ZERO);
+                connection.start(&self.machine, &self.context, Duration::ZERO);
             }
             Effect::List { slot, list } => {
                 connection.list(slot, list, &self.context);
@@ -310,7 +310,7 @@ impl Driver {
                 tracing::warn!(kind = %self.name.kind, %since, "history was lost; reconciling");
                 self.report.send_modify(|report| {
                     report.gaps += 1;
-                    report.last_gap = Some((since, clock::unix_seconds()));
+                    report.last_gap = Some((since, self.context.clock.unix_seconds()));
                 });
             }
             Effect::Rewound(epoch) => {
@@ -399,7 +399,7 @@ impl Driver {
 
     /// Carries out a command; what the machine wants done is for who has the connection.
     async fn command(&mut self, command: Command) -> Result<Vec<Effect>, Over> {
-        let now = clock::unix_seconds();
+        let now = self.context.clock.unix_seconds();
         if let Some(keeper) = &mut self.keeper {
             keeper.note();
         }
@@ -477,7 +477,7 @@ impl Driver {
 
     /// Who leaves is told nothing, so there is nothing to do.
     fn leave(&mut self, slot: Slot) {
-        self.machine.step(Input::Leave(slot), clock::unix_seconds());
+        self.machine.step(Input::Leave(slot), self.context.clock.unix_seconds());
         self.followers.remove(slot);
         self.journal.leave(slot);
         self.must_store();
@@ -488,7 +488,7 @@ impl Driver {
     fn joined(&mut self, slot: Slot) {
         self.followers.set_joined(slot, true);
         if self.followers.is_parting(slot) {
-            self.machine.step(Input::Leave(slot), clock::unix_seconds());
+            self.machine.step(Input::Leave(slot), self.context.clock.unix_seconds());
             self.followers.set_leaving(slot, Leaving::Draining);
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidings_core::known::Slot;
+use tidings_core::object::ResourceVersion;
 use tidings_core::watch::Input;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -82,7 +83,8 @@ async fn read(
         let Some(page) = answer.unwrap_or(Err(Trouble::Silent(settings.silence_limit)))? else {
             return Ok(());
         };
-        let mut inputs: Vec<_> = page.items.into_iter().filter_map(|item| listed(slot, list, item)).collect();
+        let mut inputs: Vec<_> =
+            page.items.into_iter().filter_map(|item| listed(slot, list, page.version, item)).collect();
         if page.next.is_none() {
             inputs.push(Input::ListComplete { slot, list, version: page.version });
         }
@@ -93,9 +95,9 @@ async fn read(
 }
 
 /// What cannot be decoded here is reported by the Watch itself, which has the same object.
-fn listed(slot: Slot, list: u32, item: Decoded) -> Option<Input> {
+fn listed(slot: Slot, list: u32, version: ResourceVersion, item: Decoded) -> Option<Input> {
     match item {
-        Decoded::Input(Input::Present(object)) => Some(Input::Listed { slot, list, object }),
+        Decoded::Input(Input::Present(object)) => Some(Input::Listed { slot, list, version, object }),
         _ => None,
     }
 }

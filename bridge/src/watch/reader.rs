@@ -26,8 +26,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// What a reader is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Job {
-    /// Ask for the newest version.
-    Probe,
+    /// Ask for the newest version, which cannot be older than `since`.
+    Probe { since: ResourceVersion },
     /// Stream changes after this version.
     Resume(ResourceVersion),
     /// Stream the present state and what follows.
@@ -64,7 +64,7 @@ impl Reader {
         }
         let mut received = false;
         let ended = match job {
-            Job::Probe => self.probe().await,
+            Job::Probe { since } => self.probe(since).await,
             Job::Resume(version) => self.resume(version, &mut received).await,
             Job::Stream => self.stream().await,
             Job::List => self.list().await,
@@ -73,9 +73,9 @@ impl Reader {
         self.ring.send(self.run, News::Ended { why, empty: !received }, 0).await;
     }
 
-    async fn probe(&self) -> Result<(), Trouble> {
+    async fn probe(&self, since: ResourceVersion) -> Result<(), Trouble> {
         let version = self.in_time(self.endpoint.probe()).await?;
-        self.send(Batch::of(Input::Probed(version))).await;
+        self.send(Batch::of(Input::Probed { version, since })).await;
         Ok(())
     }
 

@@ -71,6 +71,7 @@ impl Watch {
             Some(entry) if entry.uid == meta.uid => return self.rewind(now, effects),
             _ => None,
         };
+        self.newest = self.newest.max(meta.resource_version);
         let mut telling = Telling::new(self.epoch);
         let skipped = before.as_ref().is_some_and(|entry| entry.skipped);
         for slot in (0..self.followers.len()).map(Slot) {

@@ -114,6 +114,7 @@ impl Watch {
             }
             Phase::Listing { mut view, held, .. } => {
                 view.keep_steady(&before, false);
+                view.begin_list();
                 let list = self.next_list(slot, effects);
                 Phase::Listing { list, since: self.newest, view, held }
             }
@@ -136,7 +137,7 @@ impl Watch {
     }
 
     /// How a Subscription that was told `view` comes to follow the Watch as it is now.
-    fn entrance(&mut self, slot: Slot, view: View, effects: &mut Vec<Effect>) -> Phase {
+    fn entrance(&mut self, slot: Slot, mut view: View, effects: &mut Vec<Effect>) -> Phase {
         let floor = ResourceVersion::default();
         match self.stream {
             // The next snapshot is for everybody.
@@ -145,6 +146,7 @@ impl Watch {
             // It may have missed the beginning of this one.
             Stream::Snapshot { .. } => Phase::Seam { floor, view, relist: true },
             Stream::Closed | Stream::Live { .. } => {
+                view.begin_list();
                 let list = self.next_list(slot, effects);
                 Phase::Listing { list, since: self.newest, view, held: BTreeMap::new() }
             }
@@ -164,12 +166,25 @@ impl Watch {
 
     /// An object of the LIST for one Subscription. What its view has already is continued by the stream; only
     /// what it has not, or what is no longer selected, is told from here.
-    pub(super) fn listed(&mut self, slot: Slot, list: u32, object: &Arc<Object>, effects: &mut Vec<Effect>) {
+    pub(super) fn listed(
+        &mut self,
+        slot: Slot,
+        list: u32,
+        version: ResourceVersion,
+        object: &Arc<Object>,
+        now: u64,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
-        let Phase::Listing { list: current, view, .. } = &mut follower.phase else { return };
+        let Phase::Listing { list: current, since, view, .. } = &mut follower.phase else { return };
         let meta = &object.meta;
         if *current != list {
             return;
+        }
+        if version < *since {
+            // Nothing of it may be told: it would sort before what was told already. LISTs are counted from 1.
+            *current = 0;
+            return self.rewind(now, effects);
         }
         let doubted = (slot, meta.key.clone());
         let mut was = view.get(&meta.key).cloned();
@@ -240,11 +255,27 @@ impl Watch {
         self.conclude_doubts(slot, version, effects);
         if let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) {
             follower.fresh = false;
+            if follower.selection == Selection::NOTHING {
+                self.conclude_rest(slot, version, effects);
+            }
         }
         effects.push(Effect::Joined(slot));
         if let Some(position) = self.position {
             self.close_seams(position, effects);
         }
+    }
+
+    /// Of who selects nothing any more, what a LIST did not show is gone: whoever parts does not wait for the stream to
+    /// say so.
+    fn conclude_rest(&mut self, slot: Slot, version: ResourceVersion, effects: &mut Vec<Effect>) {
+        let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
+        let Phase::Seam { view, .. } = &mut follower.phase else { return };
+        let gone = view.take_if(|_, _| true);
+        let mut telling = Telling::new(self.epoch);
+        for (key, told) in gone {
+            self.tell_gone(slot, &key, &told, version, &mut telling);
+        }
+        telling.finish(effects);
     }
 
     /// Ends the LIST of `slot` at `floor` and tells what waited for it.

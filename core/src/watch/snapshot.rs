@@ -65,7 +65,8 @@ impl Watch {
     }
 
     /// The view of a Subscription becomes bits; in a complete snapshot what it holds and Known does not is
-    /// gone. Who came after the start still has to see what came before.
+    /// gone. Who came after the start still has to see what came before; everybody else has joined, also who had before:
+    /// it may have waited for a LIST that this snapshot made needless.
     fn snapshot_complete_for(
         &mut self,
         slot: Slot,
@@ -75,12 +76,11 @@ impl Watch {
     ) {
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         let Phase::Seam { view, relist, .. } = &mut follower.phase else {
-            if std::mem::replace(&mut follower.fresh, false) {
-                effects.push(Effect::Joined(slot));
-            }
+            follower.fresh = false;
             if sound {
                 self.conclude_doubts(slot, version, effects);
             }
+            effects.push(Effect::Joined(slot));
             return;
         };
         let (mut view, relist) = (std::mem::take(view), *relist);
@@ -88,6 +88,7 @@ impl Watch {
             if sound {
                 self.conclude_view(slot, &mut view, version, effects);
             }
+            view.begin_list();
             let list = self.next_list(slot, effects);
             if let Some(follower) = self.followers[slot.0].as_mut() {
                 follower.phase = Phase::Listing { list, since: version, view, held: BTreeMap::new() };
@@ -95,13 +96,13 @@ impl Watch {
             return;
         }
         follower.phase = Phase::Following;
-        if std::mem::replace(&mut follower.fresh, false) {
-            effects.push(Effect::Joined(slot));
-        }
+        follower.fresh = false;
         self.put_told(slot, view, sound, version, effects);
         if sound {
             self.conclude_doubts(slot, version, effects);
         }
+        // The last word, because who parts hears nothing after it.
+        effects.push(Effect::Joined(slot));
     }
 
     /// Takes out of a view, and tells, what the snapshot showed to be gone.

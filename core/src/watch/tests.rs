@@ -76,6 +76,11 @@ fn following() -> Watch {
     watch
 }
 
+/// Asked after everything that came so far.
+fn probed(version: u64) -> Input {
+    Input::Probed { version: ResourceVersion(version), since: ResourceVersion(u64::MAX) }
+}
+
 #[test]
 fn unknown_key_is_added() {
     let mut watch = following();
@@ -118,9 +123,9 @@ fn same_uid_lower_version_proves_a_rewind_and_begins_an_epoch() {
 fn a_probe_below_the_position_is_a_rewind() {
     let mut watch = following();
     run(&mut watch, [Input::Ended { empty: false }]);
-    assert_eq!(run(&mut watch, [Input::Probed(ResourceVersion(20))]), []);
+    assert_eq!(run(&mut watch, [probed(20)]), []);
     assert_eq!(watch.plan(), Plan::Resume(ResourceVersion(20)));
-    let effects = run(&mut watch, [Input::Probed(ResourceVersion(19))]);
+    let effects = run(&mut watch, [probed(19)]);
     assert_eq!(effects, [Effect::Rewound(Epoch(NOW)), Effect::Close]);
     assert_eq!(watch.plan(), Plan::Snapshot);
 }
@@ -138,7 +143,7 @@ fn an_old_version_in_a_snapshot_that_known_does_not_have_is_a_rewind() {
 fn a_second_rewind_in_the_same_second_is_another_epoch() {
     let mut watch = following();
     run(&mut watch, [present("a", "ua", 9), Input::SnapshotStarted, present("a", "ua", 9), complete(12)]);
-    let effects = run(&mut watch, [Input::Probed(ResourceVersion(11))]);
+    let effects = run(&mut watch, [probed(11)]);
     assert_eq!(effects[0], Effect::Rewound(Epoch(NOW + 1)));
 }
 
@@ -230,7 +235,8 @@ fn an_undecodable_object_with_a_name_counts_as_seen() {
     let undecodable = Input::Undecodable { meta: Some(meta("a", "ua", 21)), deleted: false };
     run(&mut watch, [Input::Expired, Input::SnapshotStarted, present("b", "ub", 11)]);
     let effects = run(&mut watch, [undecodable, complete(40)]);
-    assert_eq!(effects, [Effect::Skipped { key: Some(ObjectKey::new(Some("shop"), "a")) }]);
+    let skipped = Effect::Skipped { key: Some(ObjectKey::new(Some("shop"), "a")) };
+    assert_eq!(effects, [skipped, Effect::Joined(A)]);
     // The version that could not be told is marked as a gap before the next one.
     assert_eq!(told(&run(&mut watch, [present("a", "ua", 50)]), A), ["updated a ua 50 gap"]);
     assert_eq!(told(&run(&mut watch, [present("a", "ua", 51)]), A), ["updated a ua 51"]);
@@ -315,4 +321,14 @@ fn a_gap_counts_the_generations_not_seen() {
     });
     // Generation 1 was told, 5 is told now.
     assert_eq!(missed, Some((3, Reason::Reconcile)));
+}
+
+#[test]
+fn an_answer_that_waited_is_no_proof_of_a_rewind() {
+    let mut watch = following();
+    let since = watch.newest();
+    let effects =
+        run(&mut watch, [present("a", "ua", 30), Input::Probed { version: ResourceVersion(25), since }]);
+    assert_eq!(told(&effects, A), ["updated a ua 30"]);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Rewound(_))));
 }

@@ -83,6 +83,12 @@ impl View {
         self.remove(key)
     }
 
+    /// A LIST is asked for now. It will show what became of the lives that ended until now, also of names that the stream
+    /// has passed since, because they were not selected.
+    pub(super) fn begin_list(&mut self) {
+        self.streamed.continued.clear();
+    }
+
     /// The Subscription had everything of this selection when it was edited. A view that never had everything of
     /// any says nothing of that.
     pub(super) fn keep_steady(&mut self, selection: &Selection, complete: bool) {

@@ -277,7 +277,8 @@ impl World {
 
     fn connect(&mut self) {
         if let Plan::Resume(_) = self.machine.plan() {
-            self.step(Input::Probed(ResourceVersion(self.cluster.version)));
+            let (version, since) = (ResourceVersion(self.cluster.version), self.machine.newest());
+            self.step(Input::Probed { version, since });
         }
         match self.machine.plan() {
             Plan::Resume(version) if version.0 < self.cluster.oldest => self.step(Input::Expired),
@@ -299,7 +300,7 @@ impl World {
         let (rest, version) = pages
             .get_or_insert_with(|| (self.cluster.objects.values().cloned().collect(), self.cluster.version));
         let input = if let Some(object) = rest.pop_front() {
-            Input::Listed { slot, list, object }
+            Input::Listed { slot, list, version: ResourceVersion(*version), object }
         } else {
             let version = ResourceVersion(*version);
             self.lists[who] = None;
@@ -331,7 +332,8 @@ impl World {
             list.pages = None;
         }
         self.cluster.rewind(by);
-        self.step(Input::Probed(ResourceVersion(self.cluster.version)));
+        let (version, since) = (ResourceVersion(self.cluster.version), self.machine.newest());
+        self.step(Input::Probed { version, since });
     }
 
     fn garble(&mut self, input: Input) -> Input {

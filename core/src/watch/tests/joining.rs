@@ -11,7 +11,7 @@ fn list_of(effects: &[Effect], slot: Slot) -> u32 {
 }
 
 fn listed(slot: Slot, list: u32, name: &str, uid: &str, version: u64) -> Input {
-    Input::Listed { slot, list, object: object(name, uid, version) }
+    Input::Listed { slot, list, version: ResourceVersion(100), object: object(name, uid, version) }
 }
 
 fn list_complete(slot: Slot, list: u32, version: u64) -> Input {
@@ -102,7 +102,7 @@ fn an_edited_selection_adds_and_leaves() {
         &mut watch,
         [
             listed(A, list, "a", "ua", 10),
-            Input::Listed { slot: A, list, object: cow },
+            Input::Listed { slot: A, list, version: ResourceVersion(20), object: cow },
             deleted("b", "ub", 21),
             list_complete(A, list, 30),
         ],
@@ -162,4 +162,54 @@ fn what_was_selected_all_the_time_misses_nothing_while_the_rest_is_listed() {
     let list = list_of(&run(&mut watch, [Input::Edit { slot: A, selection: shop, on: ChangeKinds::ALL }]), A);
     let came_and_went = [present("d", "ud", 21), deleted("d", "ud", 22), list_complete(A, list, 30)];
     assert_eq!(told(&run(&mut watch, came_and_went), A), ["added d ud 21", "deleted d ud 22"]);
+}
+
+#[test]
+fn a_list_from_before_a_rewind_tells_nothing() {
+    let mut watch = following();
+    let nothing = Input::Edit { slot: A, selection: Selection::NOTHING, on: ChangeKinds::ALL };
+    let list = list_of(&run(&mut watch, [present("a", "ua", 30), nothing]), A);
+    let object = object("a", "ua", 10);
+    let old = Input::Listed { slot: A, list, version: ResourceVersion(12), object };
+    let effects = run(&mut watch, [old.clone(), old, list_complete(A, list, 12)]);
+    assert_eq!(told(&effects, A), [""; 0]);
+    assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Rewound(_))).count(), 1);
+}
+
+#[test]
+fn who_waits_for_a_list_has_joined_when_a_snapshot_makes_it_needless() {
+    let mut watch = following();
+    run(
+        &mut watch,
+        [Input::Edit { slot: A, selection: Selection::NOTHING, on: ChangeKinds::ALL }, Input::Expired],
+    );
+    let effects = run(&mut watch, [Input::SnapshotStarted, present("a", "ua", 10), complete(40)]);
+    assert_eq!(told(&effects, A), ["left a ua 10", "deleted b ub 11 gap"]);
+    // And it has heard everything by then: who parts hears nothing more.
+    assert_eq!(effects.last(), Some(&Effect::Joined(A)));
+}
+
+#[test]
+fn who_parts_hears_of_what_went_just_before() {
+    let mut watch = following();
+    let nothing = Input::Edit { slot: A, selection: Selection::NOTHING, on: ChangeKinds::ALL };
+    let list = list_of(&run(&mut watch, [nothing]), A);
+    // The stream has not said yet that b is gone.
+    let effects = run(&mut watch, [listed(A, list, "a", "ua", 10), list_complete(A, list, 30)]);
+    assert_eq!(told(&effects, A), ["left a ua 10", "deleted b ub 11 gap"]);
+    assert_eq!(effects.last(), Some(&Effect::Joined(A)));
+}
+
+#[test]
+fn what_began_while_it_was_not_selected_is_told_by_the_next_list() {
+    let mut watch = following();
+    let select = |selection| Input::Edit { slot: A, selection, on: ChangeKinds::ALL };
+    run(&mut watch, [select(Selection::NOTHING)]);
+    assert_eq!(
+        told(&run(&mut watch, [deleted("a", "ua", 30), present("a", "ua2", 31)]), A),
+        ["deleted a ua 30"]
+    );
+    let list = list_of(&run(&mut watch, [select(Selection::ALL)]), A);
+    let effects = run(&mut watch, [listed(A, list, "a", "ua2", 31), list_complete(A, list, 40)]);
+    assert_eq!(told(&effects, A), ["added a ua2 31"]);
 }

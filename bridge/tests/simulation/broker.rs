@@ -1,0 +1,217 @@
+//! A broker: one topic per Subscription. It holds what it was given, in the order in which it took it, and nothing
+//! else; but it answers late, refuses, loses its own acks, and goes away for a while.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use fastrand::Rng;
+use tidings_config::sink::ContentMode;
+use tidings_config::sink::nats::ValidNats;
+use tidings_config::sink::template::Template;
+use tidings_core::delivery::Outcome;
+use tidings_sinks::message::Message;
+use tidings_sinks::nats::encode::NatsEncoder;
+use tidings_sinks::sink::{NotReady, Sink};
+use tidings_sinks::{Encoder, Target};
+use tokio::time::Instant;
+
+use crate::api_server::ApiServer;
+use crate::event::Event;
+use crate::fence::{Edge, Fence};
+use crate::topic::Topic;
+use crate::trace::{Fault, Trace};
+
+/// Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub(crate) struct Broker(Arc<Mutex<Inner>>);
+
+struct Inner {
+    rng: Rng,
+    trace: Trace,
+    server: ApiServer,
+    rate: f64,
+    topics: BTreeMap<String, Topic>,
+    /// Topics that take nothing, and until when.
+    down: BTreeMap<String, Instant>,
+    /// Topics whose check fails, and until when.
+    sick: BTreeMap<String, Instant>,
+}
+
+/// The way of one process to one topic.
+struct Pipe {
+    broker: Broker,
+    topic: String,
+    fence: Fence,
+    under_way: Mutex<BTreeSet<String>>,
+}
+
+/// What becomes of one Message.
+enum Fate {
+    Stored,
+    AckLost,
+    Refused,
+}
+
+// === impl Broker ===
+
+impl Broker {
+    pub(crate) fn new(rng: Rng, trace: Trace, server: ApiServer) -> Self {
+        let (topics, down, sick) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self(Arc::new(Mutex::new(Inner { rng, trace, server, rate: 0.0, topics, down, sick })))
+    }
+
+    /// Where the Events of the Subscription `uid` go.
+    pub(crate) fn target(&self, uid: &str, fence: &Fence) -> Target {
+        let subject = Template::parse("t.{change}").unwrap();
+        let valid = ValidNats { servers: Vec::new(), stream: None, subject, auth: None, tls: None };
+        let encoder = Encoder::Nats(NatsEncoder::new(&valid, ContentMode::Binary));
+        let (broker, topic, fence) = (self.clone(), uid.to_owned(), fence.clone());
+        Target { encoder, sink: Arc::new(Pipe { broker, topic, fence, under_way: Mutex::default() }) }
+    }
+
+    /// The part of Messages that something happens to.
+    pub(crate) fn set_rate(&self, rate: f64) {
+        self.0.lock().unwrap().rate = rate;
+    }
+
+    /// Takes nothing for `uid` for a while.
+    pub(crate) fn take_down(&self, uid: &str, pause: Duration) {
+        let inner = &mut *self.0.lock().unwrap();
+        inner.trace.fault(Fault::BrokerDown, || format!("{uid} for {pause:?}"));
+        inner.down.insert(uid.to_owned(), Instant::now() + pause);
+    }
+
+    /// Says for a while that it cannot be used, which may or may not be so.
+    pub(crate) fn sicken(&self, uid: &str, pause: Duration) {
+        let inner = &mut *self.0.lock().unwrap();
+        inner.trace.fault(Fault::CheckFails, || format!("{uid} for {pause:?}"));
+        inner.sick.insert(uid.to_owned(), Instant::now() + pause);
+    }
+
+    /// Everything works from now on.
+    pub(crate) fn calm(&self) {
+        let inner = &mut *self.0.lock().unwrap();
+        inner.rate = 0.0;
+        inner.down.clear();
+        inner.sick.clear();
+    }
+
+    /// Does something with a topic, which begins empty.
+    pub(crate) fn with_topic<T>(&self, uid: &str, what: impl FnOnce(&mut Topic) -> T) -> T {
+        what(self.0.lock().unwrap().topics.entry(uid.to_owned()).or_default())
+    }
+
+    fn latency(&self) -> Duration {
+        let inner = &mut *self.0.lock().unwrap();
+        if inner.rng.f64() < inner.rate / 4.0 {
+            inner.trace.fault(Fault::BrokerSlow, String::new);
+            return Duration::from_millis(inner.rng.u64(200..4000));
+        }
+        Duration::from_millis(inner.rng.u64(1..20))
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn is_down(&self, topic: &str) -> bool {
+        self.down.get(topic).is_some_and(|until| *until > Instant::now())
+    }
+
+    fn fate(&mut self) -> Fate {
+        if self.rng.f64() >= self.rate {
+            return Fate::Stored;
+        }
+        if self.rng.bool() {
+            self.trace.fault(Fault::AckLost, String::new);
+            Fate::AckLost
+        } else {
+            self.trace.fault(Fault::BrokerRefuses, String::new);
+            Fate::Refused
+        }
+    }
+
+    fn store(&mut self, topic: &str, message: &Message) {
+        self.trace.delivered();
+        let heard = Event::read(message).and_then(|event| {
+            self.trace.say(|| format!("stored {topic} {event}"));
+            let topic = self.topics.entry(topic.to_owned()).or_default();
+            topic.hear(event, &self.server.lock().etcd)
+        });
+        if let Err(complaint) = heard {
+            self.trace.complain(format!("{topic}: {complaint}"));
+        }
+    }
+
+    fn retry(&mut self, reason: &str) -> Outcome {
+        let after = (self.rng.u32(0..4) == 0).then(|| Duration::from_millis(self.rng.u64(1..500)));
+        Outcome::Retry { reason: reason.to_owned(), after }
+    }
+}
+
+// === impl Pipe ===
+
+#[async_trait]
+impl Sink for Pipe {
+    async fn check(&self) -> Result<(), NotReady> {
+        self.fence.passage(Edge::Any).await;
+        let latency = self.broker.latency();
+        tokio::time::sleep(latency).await;
+        let inner = &mut *self.broker.0.lock().unwrap();
+        let sick = inner.sick.get(&self.topic).is_some_and(|until| *until > Instant::now());
+        if sick || inner.is_down(&self.topic) {
+            return Err(NotReady::new("Unreachable", "the broker is down"));
+        }
+        Ok(())
+    }
+
+    async fn deliver(&self, messages: &[Message]) -> Vec<Outcome> {
+        self.fence.passage(Edge::Any).await;
+        for message in messages {
+            if !self.under_way.lock().unwrap().insert(message.key.to_string()) {
+                let trace = self.broker.0.lock().unwrap().trace.clone();
+                trace.complain(format!("two Messages of {} are under way", message.key));
+            }
+        }
+        let latency = self.broker.latency();
+        tokio::time::sleep(latency).await;
+        let mut outcomes = Vec::with_capacity(messages.len());
+        for message in messages {
+            if self.fence.is_closed() {
+                break;
+            }
+            let inner = &mut *self.broker.0.lock().unwrap();
+            if inner.is_down(&self.topic) {
+                outcomes.push(inner.retry("the broker is down"));
+                continue;
+            }
+            outcomes.push(match inner.fate() {
+                Fate::Stored => {
+                    inner.store(&self.topic, message);
+                    if !self.fence.pass(Edge::Stored) {
+                        break;
+                    }
+                    Outcome::Acked
+                }
+                Fate::AckLost => {
+                    inner.store(&self.topic, message);
+                    inner.retry("the ack was lost")
+                }
+                Fate::Refused => inner.retry("refused by the simulation"),
+            });
+        }
+        // The ack takes its time, too.
+        let latency = self.broker.latency();
+        tokio::time::sleep(latency).await;
+        self.fence.passage(Edge::Any).await;
+        let under_way = &mut *self.under_way.lock().unwrap();
+        for message in messages {
+            under_way.remove(message.key.as_str());
+        }
+        outcomes
+    }
+
+    async fn close(&self, _deadline: Duration) {}
+}

@@ -1,0 +1,178 @@
+//! One process of the bridge: the real pipeline, what it is told to serve, and how it dies.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tidings_bridge::clock::Clock;
+use tidings_bridge::deliver::DeliverySettings;
+use tidings_bridge::journal::Memory;
+use tidings_bridge::metrics::Metrics;
+use tidings_bridge::pipeline::{Pipeline, Report};
+use tidings_bridge::watch::{WatchContext, WatchSettings};
+use tidings_core::delivery::Backoff;
+use tidings_core::route::Route;
+use tidings_sinks::Target;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::api_server::ApiServer;
+use crate::fence::Fence;
+
+/// Whether a state store is handed from process to process. Without one, a start tells the present state again, so
+/// consumers sweep at every start, and nothing is owed across one; with one, every promise holds across restarts.
+pub(crate) const STATE: bool = false;
+
+/// What survives a process.
+#[derive(Clone, Default)]
+pub(crate) struct Disk;
+
+/// The sizes of one schedule.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) journal: usize,
+    pub(crate) ring: usize,
+    pub(crate) page: u32,
+    pub(crate) window: usize,
+}
+
+/// What the process is to serve from now on.
+pub(crate) enum Order {
+    Add(Route, Target),
+    Edit(Route, Option<Target>),
+    Remove(Arc<str>),
+    ShutDown,
+}
+
+pub(crate) struct Process {
+    pub(crate) fence: Fence,
+    pub(crate) memory: Memory,
+    orders: mpsc::Sender<Order>,
+    reports: Arc<Mutex<Reports>>,
+    task: JoinHandle<()>,
+}
+
+/// The task that owns the pipeline, as the controller of Subscriptions does.
+struct Owner {
+    pipeline: Pipeline,
+    window: usize,
+    orders: mpsc::Receiver<Order>,
+    served: Vec<Arc<str>>,
+    reports: Arc<Mutex<Reports>>,
+}
+
+/// How everything is doing, as it was said last.
+#[derive(Default)]
+struct Reports {
+    subscriptions: BTreeMap<Arc<str>, Report>,
+    watches: usize,
+}
+
+// === impl Process ===
+
+impl Process {
+    /// Starts one with what an earlier one left behind. This is the place where a store comes in: it goes into the
+    /// context, behind the fence, and [`STATE`] says so.
+    pub(crate) fn start(server: &ApiServer, _disk: &Disk, sizes: Sizes, unix_millis: u64) -> Self {
+        let fence = Fence::default();
+        let memory = Memory::new(sizes.journal);
+        let backoff = |most| Backoff { first: Duration::from_millis(25), max: Duration::from_millis(most) };
+        let settings = WatchSettings {
+            ring_bytes: sizes.ring,
+            max_object_bytes: 1 << 20,
+            page_size: sizes.page,
+            watch_timeout: Duration::from_secs(20),
+            silence_limit: Duration::from_secs(4),
+            reconnect: backoff(500),
+            relist: backoff(2000),
+        };
+        let context = WatchContext {
+            client: server.client(&fence),
+            cluster: "simulated".into(),
+            memory: memory.clone(),
+            state: None,
+            metrics: Metrics::default(),
+            clock: Clock::starting_at(unix_millis),
+            settings,
+            namespace: None,
+        };
+        let (orders, receiver) = mpsc::channel(64);
+        let reports = Arc::new(Mutex::new(Reports::default()));
+        let (pipeline, window) = (Pipeline::new(context), sizes.window);
+        let owner =
+            Owner { pipeline, window, orders: receiver, served: Vec::new(), reports: reports.clone() };
+        let task = tokio::spawn(owner.run());
+        Self { fence, memory, orders, reports, task }
+    }
+
+    /// Gives an order; it is carried out in its turn.
+    pub(crate) fn order(&self, order: Order) {
+        // A process that is dead takes none.
+        let _ = self.orders.try_send(order);
+    }
+
+    /// How it said last that the Subscription is doing.
+    pub(crate) fn report(&self, uid: &str) -> Option<Report> {
+        self.reports.lock().unwrap().subscriptions.get(uid).cloned()
+    }
+
+    /// How many Watches ran when it said so last.
+    pub(crate) fn watches(&self) -> usize {
+        self.reports.lock().unwrap().watches
+    }
+
+    /// Kills it, wherever it is.
+    pub(crate) fn kill(self) {
+        self.fence.close();
+        self.task.abort();
+    }
+
+    /// Ends it in good order; it may be killed while it does.
+    pub(crate) async fn shut_down(mut self) {
+        self.order(Order::ShutDown);
+        tokio::select! {
+            biased;
+            () = self.fence.closed() => {}
+            _ = &mut self.task => {}
+        }
+        self.kill();
+    }
+}
+
+// === impl Owner ===
+
+impl Owner {
+    async fn run(mut self) {
+        loop {
+            let order = tokio::time::timeout(Duration::from_millis(200), self.orders.recv()).await;
+            match order {
+                Ok(Some(Order::Add(route, target))) => {
+                    self.served.push(route.uid.clone());
+                    self.pipeline.add(route, target, "simulated".into(), self.delivery()).await;
+                }
+                Ok(Some(Order::Edit(route, target))) => {
+                    self.pipeline.edit(route, target, self.delivery()).await;
+                }
+                Ok(Some(Order::Remove(uid))) => {
+                    self.served.retain(|served| *served != uid);
+                    self.pipeline.remove(&uid, Duration::from_secs(1)).await;
+                }
+                Ok(Some(Order::ShutDown)) => {
+                    self.pipeline.shut_down(Duration::from_secs(2)).await;
+                    return;
+                }
+                Ok(None) => return,
+                Err(_) => self.pipeline.drop_unused().await,
+            }
+            let subscriptions =
+                self.served.iter().filter_map(|uid| Some((uid.clone(), self.pipeline.report(uid)?)));
+            *self.reports.lock().unwrap() =
+                Reports { subscriptions: subscriptions.collect(), watches: self.pipeline.watches() };
+        }
+    }
+
+    fn delivery(&self) -> DeliverySettings {
+        let backoff = Backoff { first: Duration::from_millis(10), max: Duration::from_secs(1) };
+        DeliverySettings { max_in_flight: self.window, shrink_oversize: true, backoff }
+    }
+}

@@ -1,0 +1,356 @@
+//! A cluster, a broker, the bridge between them, and the Subscriptions it serves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tidings_core::change::ChangeKinds;
+use tidings_core::object::ResourceVersion;
+use tidings_core::route::{Kind, Namespaces, Route, Selection};
+
+use crate::api_server::ApiServer;
+use crate::broker::Broker;
+use crate::coverage::{self, Owed, selected};
+use crate::etcd::{KINDS, NAMESPACES};
+use crate::process::{Disk, Order, Process, STATE, Sizes};
+use crate::trace::{Fault, Trace};
+
+/// When every schedule begins, in milliseconds since 1970: epochs are made of it.
+const BEGINNING: u64 = 1_790_000_000_000;
+
+/// Memory for everything a schedule can bring, in bytes.
+const PLENTY: usize = 8 << 20;
+
+pub(crate) struct World {
+    pub(crate) rng: Rng,
+    pub(crate) trace: Trace,
+    pub(crate) server: ApiServer,
+    pub(crate) broker: Broker,
+    pub(crate) subscriptions: BTreeMap<usize, Subscription>,
+    pub(crate) process: Option<Process>,
+    sizes: Sizes,
+    disk: Disk,
+    lives: u64,
+}
+
+/// A Subscription as its owner wrote it.
+pub(crate) struct Subscription {
+    pub(crate) uid: Arc<str>,
+    name: String,
+    generation: u64,
+    selections: BTreeMap<usize, Namespaces>,
+    pub(crate) owed: Vec<Owed>,
+    /// Kinds it followed and left, in this process: joining them again cannot be told from having them.
+    left: Vec<usize>,
+}
+
+// === impl World ===
+
+impl World {
+    pub(crate) fn new(mut rng: Rng, trace: Trace, server: ApiServer, broker: Broker) -> Self {
+        let tight = rng.u32(0..3) == 0;
+        let sizes = Sizes {
+            journal: if tight { rng.usize(4..24) << 10 } else { PLENTY },
+            ring: if rng.u32(0..4) == 0 { rng.usize(1..8) << 10 } else { 1 << 20 },
+            page: rng.u32(2..8),
+            window: rng.usize(1..64),
+        };
+        trace.say(|| format!("{sizes:?}"));
+        let (subscriptions, process, disk, lives) = (BTreeMap::new(), None, Disk, 0);
+        Self { rng, trace, server, broker, subscriptions, process, sizes, disk, lives }
+    }
+
+    /// Starts a process, and has it serve what there is.
+    pub(crate) fn start(&mut self) {
+        let now = BEGINNING + u64::try_from(self.trace.elapsed().as_millis()).unwrap();
+        self.trace.say(|| "the bridge starts".to_owned());
+        if !STATE {
+            self.server.lock().caches.iter_mut().for_each(|cache| cache.shown.restart());
+            for subscription in self.subscriptions.values_mut() {
+                self.broker.with_topic(&subscription.uid, |topic| topic.sweep());
+                (subscription.owed, subscription.left) = (Vec::new(), Vec::new());
+                subscription.owe();
+            }
+        }
+        let process = Process::start(&self.server, &self.disk, self.sizes, now);
+        for subscription in self.subscriptions.values() {
+            let target = self.broker.target(&subscription.uid, &process.fence);
+            process.order(Order::Add(subscription.route(), target));
+        }
+        self.process = Some(process);
+    }
+
+    /// A Subscription is created.
+    pub(crate) fn join(&mut self, index: usize) {
+        self.lives += 1;
+        let uid: Arc<str> = format!("uid-{index}-{}", self.lives).into();
+        let (name, selections) = (format!("test/s{index}"), selections(&mut self.rng));
+        let mut subscription =
+            Subscription { uid, name, generation: 1, selections, owed: Vec::new(), left: Vec::new() };
+        subscription.owe();
+        self.trace.fault(Fault::Join, || subscription.to_string());
+        if let Some(process) = &self.process {
+            let target = self.broker.target(&subscription.uid, &process.fence);
+            process.order(Order::Add(subscription.route(), target));
+        }
+        self.subscriptions.insert(index, subscription);
+    }
+
+    /// Its owner selects something else.
+    pub(crate) fn edit(&mut self, index: usize) {
+        let Some(subscription) = self.subscriptions.get_mut(&index) else { return };
+        subscription.generation += 1;
+        let before = std::mem::replace(&mut subscription.selections, selections(&mut self.rng));
+        for kind in before.into_keys().filter(|kind| !subscription.selections.contains_key(kind)) {
+            subscription.left.push(kind);
+        }
+        subscription.owe();
+        self.trace.fault(Fault::Edit, || subscription.to_string());
+        if let Some(process) = &self.process {
+            process.order(Order::Edit(subscription.route(), None));
+        }
+        self.note_left();
+    }
+
+    /// The connection to the broker is made anew, to the same place.
+    pub(crate) fn retarget(&mut self, index: usize) {
+        let Some(subscription) = self.subscriptions.get_mut(&index) else { return };
+        let Some(process) = &self.process else { return };
+        subscription.generation += 1;
+        self.trace.fault(Fault::Retarget, || subscription.to_string());
+        let target = self.broker.target(&subscription.uid, &process.fence);
+        process.order(Order::Edit(subscription.route(), Some(target)));
+    }
+
+    /// It is deleted.
+    pub(crate) fn leave(&mut self, index: usize) {
+        let Some(subscription) = self.subscriptions.remove(&index) else { return };
+        self.trace.fault(Fault::Leave, || subscription.to_string());
+        self.note_left();
+        if let Some(process) = &self.process {
+            process.order(Order::Remove(subscription.uid));
+        }
+    }
+
+    fn note_left(&self) {
+        let inner = &mut *self.server.lock();
+        for (kind, cache) in inner.caches.iter_mut().enumerate() {
+            if self.subscriptions.values().all(|subscription| !subscription.selections.contains_key(&kind)) {
+                cache.shown.left();
+            }
+        }
+    }
+
+    /// Looks at what the process says of itself, and holds it against the truth.
+    pub(crate) fn observe(&mut self, thoroughly: bool) {
+        let Some(process) = &self.process else { return };
+        let inner = self.server.lock();
+        for subscription in self.subscriptions.values_mut() {
+            let Some(report) = process.report(&subscription.uid) else { continue };
+            for source in &report.watches {
+                let index = KINDS.iter().position(|kind| kind.group == source.kind.group);
+                let Some(owed) = subscription.owed.iter_mut().find(|owed| Some(owed.kind) == index) else {
+                    continue;
+                };
+                let (settled, position) = (source.settled, source.watch.position);
+                if settled.is_some()
+                    && !source.joining
+                    && owed.joined.is_none()
+                    && !subscription.left.contains(&owed.kind)
+                {
+                    // The second look: the first may have been before it was taken in.
+                    if owed.seen_joined {
+                        owed.joined = Some(inner.etcd.revision);
+                    }
+                    owed.seen_joined = true;
+                }
+                if inner.etcd.rewinds() > 0 {
+                    // Versions of two histories do not compare.
+                    continue;
+                }
+                let newest = ResourceVersion(inner.etcd.revision);
+                if settled.max(position) > Some(newest) {
+                    self.trace.complain(format!(
+                        "{settled:?} or {position:?} is later than the newest version {newest}"
+                    ));
+                }
+                if thoroughly && let Some(settled) = settled {
+                    let shown = &inner.caches[owed.kind].shown;
+                    let missing = self.broker.with_topic(&subscription.uid, |topic| {
+                        coverage::missing(topic, owed, &inner.etcd, shown, settled.0)
+                    });
+                    if let Err(missing) = missing {
+                        self.trace.complain(format!(
+                            "{}: everything up to {settled} is said to be settled: {missing}",
+                            subscription.uid
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether everything is told and settled; what is still under way, if not.
+    pub(crate) fn at_rest(&self) -> Result<(), String> {
+        let process = self.process.as_ref().ok_or("no process runs")?;
+        let inner = self.server.lock();
+        let follow =
+            |kind: &usize| self.subscriptions.values().filter(|s| s.selections.contains_key(kind)).count();
+        let followed = (0..KINDS.len()).filter(|kind| follow(kind) > 0).count();
+        if process.watches() != followed {
+            return Err(format!("{} Watches run, and {followed} kinds are followed", process.watches()));
+        }
+        for subscription in self.subscriptions.values() {
+            let report = process.report(&subscription.uid).ok_or("no report")?;
+            if report.lane.pending > 0
+                || report.lane.oldest.is_some()
+                || report.watches.len() != subscription.selections.len()
+            {
+                return Err(format!("{subscription}: {report:?}"));
+            }
+            for source in &report.watches {
+                let kind = KINDS.iter().position(|kind| kind.group == source.kind.group);
+                let last = inner.etcd.log.iter().rev().find(|version| Some(version.kind) == kind);
+                let last = ResourceVersion(last.map_or(0, |version| version.revision));
+                let followers = kind.map_or(0, |kind| follow(&kind));
+                if source.joining
+                    || source.watch.lanes != followers
+                    || source.settled.is_none_or(|settled| settled < last)
+                    || source.settled != source.watch.position
+                {
+                    return Err(format!("{subscription}: {source:?}, and the last version is {last}"));
+                }
+            }
+        }
+        if process.memory.used() > 0 {
+            return Err(format!("the journal holds {} bytes", process.memory.used()));
+        }
+        Ok(())
+    }
+
+    /// What has to hold at rest: nothing is missing, and who folds the topic holds what the cluster holds.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let inner = self.server.lock();
+        for subscription in self.subscriptions.values() {
+            let uid = &subscription.uid;
+            for owed in &subscription.owed {
+                let shown = &inner.caches[owed.kind].shown;
+                let check = |topic: &mut _| coverage::missing(topic, owed, &inner.etcd, shown, u64::MAX);
+                self.broker.with_topic(uid, check).map_err(|missing| format!("{uid}: {missing}"))?;
+            }
+            let expected = inner
+                .etcd
+                .objects
+                .iter()
+                .filter(|((kind, _), object)| subscription.selects(*kind, object.namespace));
+            let expected: BTreeMap<_, _> =
+                expected.map(|(place, object)| (place.clone(), object.text.clone())).collect();
+            let held = self.broker.with_topic(uid, |topic| topic.state());
+            for place in expected.keys().chain(held.keys()) {
+                let (expected, held) = (expected.get(place), held.get(place));
+                if expected != held {
+                    return Err(format!(
+                        "{uid}: of {place:?} the cluster holds {expected:?}, and a consumer {held:?}"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether memory may be full at times.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.sizes.journal < PLENTY
+    }
+
+    /// Etcd is restored from a backup.
+    pub(crate) fn rewind(&mut self, back: u64) {
+        let inner = &mut *self.server.lock();
+        inner.rewind(back);
+        for owed in self.subscriptions.values_mut().flat_map(|subscription| &mut subscription.owed) {
+            owed.joined = owed.joined.map(|joined| joined.min(inner.etcd.revision));
+        }
+    }
+
+    /// Whether every Watch has asked again since the last rewind.
+    pub(crate) fn has_noticed(&self) -> bool {
+        let inner = self.server.lock();
+        let mut kinds = self.subscriptions.values().flat_map(|subscription| subscription.selections.keys());
+        kinds.all(|kind| inner.has_noticed(*kind))
+    }
+
+    /// Waits, unless the process dies meanwhile.
+    pub(crate) async fn pause(&mut self, pause: Duration) {
+        let sleep = tokio::time::sleep(pause);
+        match &self.process {
+            None => sleep.await,
+            Some(process) => tokio::select! {
+                biased;
+                () = process.fence.closed() => {}
+                () = sleep => {}
+            },
+        }
+    }
+}
+
+// === impl Subscription ===
+
+impl Subscription {
+    /// Which Events are owed after an edit: in what was and is selected, without a break.
+    fn owe(&mut self) {
+        let before = std::mem::take(&mut self.owed);
+        for kind in self.selections.keys() {
+            let steady = selected(|namespace| self.selects(*kind, namespace));
+            let owed = match before.iter().find(|owed| owed.kind == *kind) {
+                None => Owed { kind: *kind, joined: None, seen_joined: false, steady },
+                Some(owed) => {
+                    let steady = steady.into_iter().filter(|namespace| owed.steady.contains(namespace));
+                    Owed { steady: steady.collect(), ..owed.clone() }
+                }
+            };
+            self.owed.push(owed);
+        }
+    }
+
+    fn selects(&self, kind: usize, namespace: &str) -> bool {
+        match self.selections.get(&kind) {
+            Some(Namespaces::All) => true,
+            Some(Namespaces::Only(names)) => names.contains(namespace),
+            Some(Namespaces::None) | None => false,
+        }
+    }
+
+    fn route(&self) -> Route {
+        let selections = self.selections.iter().map(|(kind, namespaces)| {
+            let kind = Kind::new(&format!("{}/v1", KINDS[*kind].group), KINDS[*kind].name);
+            (kind, Selection { namespaces: namespaces.clone() })
+        });
+        Route {
+            subscription: self.name.as_str().into(),
+            uid: self.uid.clone(),
+            generation: self.generation,
+            selections: selections.collect(),
+            on: ChangeKinds::ALL,
+        }
+    }
+}
+
+impl std::fmt::Display for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} generation {} {:?}", self.uid, self.generation, self.selections)
+    }
+}
+
+/// Something to select: mostly of the first kind.
+fn selections(rng: &mut Rng) -> BTreeMap<usize, Namespaces> {
+    let mut namespaces = || {
+        let mut only = NAMESPACES.into_iter().filter(|_| rng.bool()).map(ToOwned::to_owned).peekable();
+        if only.peek().is_none() { Namespaces::All } else { Namespaces::Only(only.collect()) }
+    };
+    let both = [(0, namespaces()), (1, namespaces())];
+    let which = rng.u32(0..6);
+    both.into_iter()
+        .filter(|(kind, _)| which > 1 && *kind == 0 || which == 0 && *kind == 1 || which == 1 || which == 5)
+        .collect()
+}
