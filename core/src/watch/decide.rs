@@ -232,7 +232,7 @@ impl Watch {
             Phase::Listing { view, .. } | Phase::Seam { view, .. } => view.take_missed(&meta.key),
             Phase::Following => false,
         };
-        let skipped = skipped || missed;
+        let (unread, skipped) = (skipped, skipped || missed);
         let doubt = self.take_doubt(slot, meta, epoch).filter(|_| was.is_none());
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         let selected = follower.selection.selects(&meta.key);
@@ -256,7 +256,7 @@ impl Watch {
                 say(ChangeKind::Left, Reason::Selection, false, 0);
             }
             // A repeat, unless what was told of this version is that it could not be decoded.
-            Some(was) if !was.is_before(meta, epoch) && !skipped => return,
+            Some(was) if !was.is_before(meta, epoch) && !unread => return,
             Some(was) if was.uid == meta.uid => {
                 let gap = !live || skipped;
                 say(ChangeKind::Updated, found, gap, if gap { was.missed(meta) } else { 0 });

@@ -215,6 +215,10 @@ impl Watch {
             (true, None) if follower.fresh => Some((ChangeKind::Snapshot, Reason::Snapshot)),
             (true, None) => Some((ChangeKind::Added, Reason::Selection)),
             (false, Some(was)) if was.uid == meta.uid => Some((ChangeKind::Left, Reason::Selection)),
+            // Versions were left out while it was not selected: the stream does not bring them again.
+            (true, Some(was)) if was.uid == meta.uid && view.take_missed(&meta.key) => {
+                was.is_before(meta, self.epoch).then_some((ChangeKind::Updated, Reason::Reconcile))
+            }
             _ => None,
         };
         let mut waited = Vec::new();
@@ -227,7 +231,8 @@ impl Watch {
             }
         }
         if let Some((kind, reason)) = told.filter(|(kind, _)| follower.on.contains(*kind)) {
-            telling.add(slot, kind, reason, false, 0, Content::Object(object.clone()));
+            let gap = kind == ChangeKind::Updated;
+            telling.add(slot, kind, reason, gap, 0, Content::Object(object.clone()));
         }
         telling.finish(effects);
         self.tell_held(slot, waited, effects);
@@ -352,8 +357,9 @@ impl Watch {
         effects: &mut Vec<Effect>,
     ) {
         let mut telling = Telling::new(self.epoch);
-        for key in view.missed() {
-            if let Some(entry) = self.known.get_mut(key) {
+        for (key, told) in view.missed() {
+            let newer = |entry: &&mut Entry| (entry.epoch, entry.version) > (told.epoch, told.version);
+            if let Some(entry) = self.known.get_mut(key).filter(newer) {
                 entry.skipped = true;
             }
         }

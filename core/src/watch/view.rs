@@ -120,9 +120,9 @@ impl View {
         self.streamed.missed.remove(key)
     }
 
-    /// The names of which versions were left out.
-    pub(super) fn missed(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.streamed.missed.iter()
+    /// The names of which versions were left out, with what was told before.
+    pub(super) fn missed(&self) -> impl Iterator<Item = (&ObjectKey, &Told)> {
+        self.streamed.missed.iter().filter_map(|key| self.told.get_key_value(key))
     }
 
     pub(super) fn streamed(&self) -> &Streamed {
