@@ -1,14 +1,17 @@
-//! An API server that replays: TLS, discovery, LIST and WATCH of generated Todos, as fast as they are read or at a
-//! given rate. It serves just what a bridge asks for, and remembers when it wrote which version.
+//! An API server that replays: TLS, discovery, and WATCH of generated Todos, as fast as they are read or at a given
+//! rate. It serves just what a bridge asks for, remembers when it wrote which version, and what the bridge said of
+//! its Subscriptions.
 
+mod todos;
+
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use http::{Method, Request, Response};
@@ -21,48 +24,73 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use crate::certificates::Authority;
 use crate::folder::Folder;
+use crate::wait::eventually;
+use todos::Todos;
 
 /// The version before the first event.
-const START: u64 = 1000;
+pub const START: u64 = 1000;
+
+/// For a bridge to say that it is well.
+const SOON: Duration = Duration::from_mins(1);
 
 /// What is replayed.
-#[derive(Clone, Debug)]
-pub(super) struct Load {
-    /// How many events.
-    pub(super) events: u64,
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// How many events there may be.
+    pub events: u64,
     /// Of how many objects, in turn.
-    pub(super) objects: u64,
+    pub objects: u64,
     /// Length of one object's JSON, about.
-    pub(super) size: usize,
-    /// Events per second; as fast as they are read without it.
-    pub(super) rate: Option<u64>,
+    pub size: usize,
 }
 
-/// A running server.
-pub(super) struct Replay {
+/// A running server, of a cluster in which nothing has happened yet.
+pub struct Replay {
     shared: Arc<Shared>,
     kubeconfig: PathBuf,
+    task: JoinHandle<()>,
     _folder: Folder,
 }
 
 struct Shared {
     load: Load,
-    /// The Subscription that is there.
-    subscription: Value,
+    /// The Subscriptions that are there.
+    subscriptions: Vec<Value>,
+    /// What was said of them, by name.
+    statuses: Mutex<BTreeMap<String, Value>>,
+    pace: watch::Sender<Arc<Pace>>,
     /// When each event was first written, in nanoseconds since 1970.
     written: Vec<AtomicU64>,
-    padding: String,
+    /// How many events were written.
+    newest: AtomicU64,
+    todos: Todos,
+}
+
+/// How far, and how fast, events are written.
+struct Pace {
+    first: u64,
+    /// The first event that is not written.
+    until: u64,
+    /// Events per second; as fast as they are read without it.
+    rate: Option<u64>,
+    /// When somebody read the first of them.
+    began: OnceLock<Instant>,
 }
 
 type Body = BoxBody<Bytes, Infallible>;
 
+// === impl Replay ===
+
 impl Replay {
-    /// Starts it, with one Subscription to all Todos whose sink is `sink`.
-    pub(super) async fn start(load: Load, sink: Value) -> Result<Self> {
+    /// Starts it, with a Subscription to all Todos for each name and sink.
+    pub async fn start(load: Load, sinks: &[(&str, Value)]) -> Result<Self> {
         let folder = Folder::temporary("replay")?;
         let authority = Authority::new("tidings-replay")?;
         let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
@@ -76,25 +104,75 @@ impl Replay {
         let ca = folder.path().join("ca.crt");
         std::fs::write(&ca, authority.certificate())?;
         let kubeconfig = write_kubeconfig(folder.path(), &url, &ca)?;
-        let written = (0..load.events).map(|_| AtomicU64::new(0)).collect();
-        let mut bare = String::new();
-        write_object(&mut bare, 0, 1, START, "");
-        let padding = "x".repeat(load.size.saturating_sub(bare.len()));
-        let shared = Arc::new(Shared { load, subscription: subscription(&sink), written, padding });
-        tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), shared.clone()));
-        Ok(Self { shared, kubeconfig, _folder: folder })
+        let pace = Pace { first: 0, until: 0, rate: None, began: OnceLock::new() };
+        let shared = Arc::new(Shared {
+            load,
+            subscriptions: sinks.iter().map(|(name, sink)| subscription(name, sink)).collect(),
+            statuses: Mutex::default(),
+            pace: watch::Sender::new(Arc::new(pace)),
+            written: (0..load.events).map(|_| AtomicU64::new(0)).collect(),
+            newest: AtomicU64::new(0),
+            todos: Todos::new(load.objects, load.size),
+        });
+        let task = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), shared.clone()));
+        Ok(Self { shared, kubeconfig, task, _folder: folder })
     }
 
     /// How to reach it.
-    pub(super) fn kubeconfig(&self) -> &Path {
+    pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
+    /// From now on events are written until there are `until` of them, `rate` a second or as fast as they are read.
+    pub fn write(&self, until: u64, rate: Option<u64>) {
+        let until = until.min(self.shared.load.events);
+        self.shared.pace.send_modify(|pace| {
+            let first = self.newest().max(pace.first);
+            *pace = Arc::new(Pace { first, until, rate, began: OnceLock::new() });
+        });
+    }
+
+    /// Nothing is written any more after the next few events; says how many there are then.
+    pub fn hold(&self) -> u64 {
+        let rate = self.shared.pace.borrow().rate;
+        // What is being written at this moment cannot be stopped.
+        self.write(self.newest() + 64, rate);
+        self.shared.pace.borrow().until
+    }
+
+    /// How many events were written.
+    pub fn newest(&self) -> u64 {
+        self.shared.newest.load(Ordering::Relaxed)
+    }
+
     /// When the event with this version was first written, in nanoseconds since 1970.
-    pub(super) fn written(&self, version: u64) -> Option<u64> {
+    pub fn written(&self, version: u64) -> Option<u64> {
         let index = usize::try_from(version.checked_sub(START + 1)?).ok()?;
         Some(self.shared.written.get(index)?.load(Ordering::Relaxed)).filter(|at| *at > 0)
     }
+
+    /// Waits until the bridge says of every Subscription that it delivers.
+    pub async fn all_delivering(&self) -> Result<()> {
+        let all = self.shared.subscriptions.len();
+        let said = eventually(SOON, "delivering Subscriptions", || async {
+            let statuses = self.shared.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+            let delivering = statuses.values().filter(|status| delivers(status)).count();
+            anyhow::ensure!(delivering == all, "{delivering} of {all} deliver");
+            Ok(())
+        });
+        said.await.map(drop).context("the start")
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn delivers(status: &Value) -> bool {
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    conditions.into_iter().any(|found| found["type"] == "Delivering" && found["reason"] == "Synchronized")
 }
 
 async fn accept(listener: TcpListener, tls: TlsAcceptor, shared: Arc<Shared>) {
@@ -105,7 +183,7 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, shared: Arc<Shared>) {
             let Ok(socket) = tls.accept(socket).await else { return };
             let serve = service_fn(move |request| {
                 let shared = shared.clone();
-                async move { Ok::<_, Infallible>(answer(&shared, &request)) }
+                async move { Ok::<_, Infallible>(answer(&shared, request).await) }
             });
             // A client that goes away in the middle of a stream is no error here.
             let _ = hyper::server::conn::http1::Builder::new()
@@ -115,14 +193,16 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, shared: Arc<Shared>) {
     }
 }
 
-fn answer(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<Body> {
+async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
     const TODOS: &str = "/apis/k8sasbackend.com/v1/todos";
     const SUBSCRIPTIONS: &str = "/apis/tidings.dev/v1alpha1/subscriptions";
-    let path = request.uri().path();
-    let query = request.uri().query().unwrap_or_default();
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    let query = head.uri.query().unwrap_or_default();
     let watch = query.contains("watch=");
-    if request.method() == Method::PATCH {
-        return whole(&shared.subscription);
+    if head.method != Method::GET {
+        let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        return whole(&shared.take(path, &body));
     }
     match path {
         "/api/v1/namespaces/kube-system" => whole(&json!({
@@ -136,7 +216,7 @@ fn answer(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<Body> {
         SUBSCRIPTIONS if watch => streamed(stream::pending()),
         SUBSCRIPTIONS => whole(&json!({
             "kind": "SubscriptionList", "apiVersion": "tidings.dev/v1alpha1",
-            "metadata": {"resourceVersion": "1"}, "items": [shared.subscription]
+            "metadata": {"resourceVersion": "1"}, "items": shared.subscriptions
         })),
         TODOS if watch => {
             let from = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="));
@@ -146,7 +226,7 @@ fn answer(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<Body> {
         }
         TODOS => whole(&json!({
             "kind": "TodoList", "apiVersion": "k8sasbackend.com/v1", "items": [],
-            "metadata": {"resourceVersion": (START + shared.load.events).to_string()}
+            "metadata": {"resourceVersion": (START + shared.newest.load(Ordering::Relaxed)).to_string()}
         })),
         _ => {
             let status = json!({"kind": "Status", "apiVersion": "v1", "code": 404, "reason": "NotFound",
@@ -160,49 +240,55 @@ fn answer(shared: &Arc<Shared>, request: &Request<Incoming>) -> Response<Body> {
 
 /// The events after the first `index`, one chunk each, as the API server flushes them.
 fn events(shared: Arc<Shared>, index: u64) -> impl Stream<Item = Bytes> {
-    let start = tokio::time::Instant::now();
-    let first = index;
-    stream::unfold((shared, index), move |(shared, index)| async move {
-        if index >= shared.load.events {
-            // The stream stays open: nothing happens any more.
-            return std::future::pending().await;
-        }
-        if let Some(rate) = shared.load.rate {
-            let due = Duration::from_nanos((index - first) * 1_000_000_000 / rate);
-            tokio::time::sleep_until(start + due).await;
-        } else if index % 64 == 0 {
-            // A stream that is always ready must let others run.
-            tokio::task::yield_now().await;
-        }
+    let paces = shared.pace.subscribe();
+    stream::unfold((shared, paces, index), |(shared, mut paces, index)| async move {
+        while !shared.may_write(&mut paces, index).await {}
         let kind = if index < shared.load.objects { "ADDED" } else { "MODIFIED" };
-        let line = event(kind, index, &shared);
+        let line = shared.todos.event(kind, index);
         if let Some(written) = usize::try_from(index).ok().and_then(|index| shared.written.get(index)) {
             let _ = written.compare_exchange(0, now(), Ordering::Relaxed, Ordering::Relaxed);
         }
-        Some((Bytes::from(line), (shared, index + 1)))
+        shared.newest.fetch_max(index + 1, Ordering::Relaxed);
+        Some((Bytes::from(line), (shared, paces, index + 1)))
     })
 }
 
-/// The line of the event at `index`. Written in one go: the server must not be what is measured.
-fn event(kind: &str, index: u64, shared: &Shared) -> String {
-    let Load { objects, size, .. } = shared.load;
-    let mut line = String::with_capacity(size + 128);
-    line.push_str(r#"{"type":""#);
-    line.push_str(kind);
-    line.push_str(r#"","object":"#);
-    write_object(&mut line, index % objects, index / objects + 1, START + index + 1, &shared.padding);
-    line.push_str("}\n");
-    line
-}
+// === impl Shared ===
 
-fn write_object(text: &mut String, number: u64, generation: u64, version: u64, padding: &str) {
-    let written = write!(
-        text,
-        r#"{{"apiVersion":"k8sasbackend.com/v1","kind":"Todo","metadata":{{"creationTimestamp":"2026-01-01T00:00:00Z","generation":{generation},"managedFields":[{{"apiVersion":"k8sasbackend.com/v1","fieldsType":"FieldsV1","fieldsV1":{{"f:spec":{{".":{{}},"f:message":{{}},"f:when":{{}}}}}},"manager":"bench","operation":"Update","time":"2026-01-02T00:00:00Z"}}],"name":"todo-{number}","namespace":"bench","resourceVersion":"{version}","uid":"00000000-0000-4000-8000-{number:012x}"}},"spec":{{"message":""#
-    );
-    debug_assert!(written.is_ok(), "writing to a String does not fail");
-    text.push_str(padding);
-    text.push_str(r#"","when":"2026-12-24T18:00:00Z"}}"#);
+impl Shared {
+    /// Waits until the event at `index` is due, or the pace has changed.
+    async fn may_write(&self, paces: &mut watch::Receiver<Arc<Pace>>, index: u64) -> bool {
+        let pace = paces.borrow_and_update().clone();
+        if index >= pace.until {
+            // The stream stays open: nothing happens for now. The sender lives as long as we do.
+            let _ = paces.changed().await;
+            return false;
+        }
+        let Some(rate) = pace.rate else {
+            if index.is_multiple_of(64) {
+                // A stream that is always ready must let others run.
+                tokio::task::yield_now().await;
+            }
+            return true;
+        };
+        let due = Duration::from_nanos(index.saturating_sub(pace.first) * 1_000_000_000 / rate);
+        let due = *pace.began.get_or_init(Instant::now) + due;
+        tokio::select! {
+            () = tokio::time::sleep_until(due) => true,
+            _ = paces.changed() => false,
+        }
+    }
+
+    /// Takes what is written to `path`, and answers it. Only statuses are kept.
+    fn take(&self, path: &str, body: &[u8]) -> Value {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let name = path.strip_suffix("/status").and_then(|path| path.rsplit('/').next());
+        let Some(name) = name else { return body };
+        let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+        statuses.insert(name.to_owned(), body["status"].clone());
+        let of_name = |subscription: &&Value| subscription["metadata"]["name"] == name;
+        self.subscriptions.iter().find(of_name).cloned().unwrap_or_default()
+    }
 }
 
 fn initial_events_end() -> Bytes {
@@ -213,10 +299,10 @@ fn initial_events_end() -> Bytes {
     Bytes::from(format!("{bookmark}\n"))
 }
 
-fn subscription(sink: &Value) -> Value {
+fn subscription(name: &str, sink: &Value) -> Value {
     json!({
         "apiVersion": "tidings.dev/v1alpha1", "kind": "Subscription",
-        "metadata": {"name": "bench", "namespace": "bench", "uid": "bench", "generation": 1, "resourceVersion": "1"},
+        "metadata": {"name": name, "namespace": "bench", "uid": name, "generation": 1, "resourceVersion": "1"},
         "spec": {
             "sources": [{"apiVersion": "k8sasbackend.com/v1", "kind": "Todo"}],
             "on": ["Snapshot", "Added", "Updated", "Deleted", "Left"],
@@ -255,9 +341,9 @@ fn write_kubeconfig(folder: &Path, url: &str, ca: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Nanoseconds since 1970.
+/// Nanoseconds since 1970, by the clock that brokers stamp with.
 #[allow(clippy::disallowed_methods, reason = "it is compared with what another process wrote")]
-fn now() -> u64 {
+pub fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

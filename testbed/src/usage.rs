@@ -6,16 +6,18 @@ use anyhow::{Context, Result};
 
 /// What a process has used so far.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Usage {
+pub struct Usage {
     /// CPU time, of all its threads, in the kernel and outside.
-    pub(super) cpu: Duration,
-    /// The most memory it ever had resident, in bytes.
-    pub(super) peak: u64,
+    pub cpu: Duration,
+    /// The most memory it had resident, in bytes, since it began or [`forget_peak`].
+    pub peak: u64,
 }
+
+// === impl Usage ===
 
 impl Usage {
     /// Of the process `pid`.
-    pub(super) fn of(pid: u32) -> Result<Self> {
+    pub fn of(pid: u32) -> Result<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the process is gone")?;
         // The second field is the name in parentheses, which may have spaces.
         let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
@@ -28,4 +30,9 @@ impl Usage {
         let peak = peak.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
         Ok(Self { cpu, peak: peak.context("no peak in status")? * 1024 })
     }
+}
+
+/// From now on the peak of the process `pid` is counted anew.
+pub fn forget_peak(pid: u32) -> Result<()> {
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").context("reset the peak")
 }
