@@ -20,6 +20,7 @@
 //! - [`certificates`]: a private authority for TLS
 //! - [`etcd`], [`api_server`], [`control_plane`]: a Kubernetes API
 //! - [`nats`]: a NATS server with JetStream; [`proxy`]: a network before it, which can be made bad
+//! - [`disk`]: a disk that can be full
 //! - [`tidings`]: our own program on them; [`kubectl`] and [`consumer`]: what people and applications do
 //! - [`replay`]: an API server made for measuring; [`usage`]: what a process takes, and [`memory`]: what it may take
 //! - [`chaos`]: writers that remember what was confirmed, and the rules that hold of what was published
@@ -35,6 +36,7 @@ pub mod chaos;
 pub mod component;
 pub mod consumer;
 pub mod control_plane;
+pub mod disk;
 pub mod etcd;
 pub mod folder;
 mod http;
