@@ -49,6 +49,8 @@ pub struct Load {
     pub objects: u64,
     /// Length of one object's JSON, about.
     pub size: usize,
+    /// Messages that a Subscription may have unacked.
+    pub in_flight: u64,
 }
 
 /// A running server, of a cluster in which nothing has happened yet.
@@ -107,7 +109,10 @@ impl Replay {
         let pace = Pace { first: 0, until: 0, rate: None, began: OnceLock::new() };
         let shared = Arc::new(Shared {
             load,
-            subscriptions: sinks.iter().map(|(name, sink)| subscription(name, sink)).collect(),
+            subscriptions: sinks
+                .iter()
+                .map(|(name, sink)| subscription(name, sink, load.in_flight))
+                .collect(),
             statuses: Mutex::default(),
             pace: watch::Sender::new(Arc::new(pace)),
             written: (0..load.events).map(|_| AtomicU64::new(0)).collect(),
@@ -299,14 +304,14 @@ fn initial_events_end() -> Bytes {
     Bytes::from(format!("{bookmark}\n"))
 }
 
-fn subscription(name: &str, sink: &Value) -> Value {
+fn subscription(name: &str, sink: &Value, in_flight: u64) -> Value {
     json!({
         "apiVersion": "tidings.dev/v1alpha1", "kind": "Subscription",
         "metadata": {"name": name, "namespace": "bench", "uid": name, "generation": 1, "resourceVersion": "1"},
         "spec": {
             "sources": [{"apiVersion": "k8sasbackend.com/v1", "kind": "Todo"}],
             "on": ["Snapshot", "Added", "Updated", "Deleted", "Left"],
-            "event": {"mode": "Binary"}, "delivery": {"maxInFlight": 1024, "oversize": "Reference"},
+            "event": {"mode": "Binary"}, "delivery": {"maxInFlight": in_flight, "oversize": "Reference"},
             "sink": sink
         }
     })

@@ -11,6 +11,8 @@ pub struct Usage {
     pub cpu: Duration,
     /// The most memory it had resident, in bytes, since it began or [`forget_peak`].
     pub peak: u64,
+    /// What of its files is resident now, its own code first of all, in bytes.
+    pub file: u64,
 }
 
 // === impl Usage ===
@@ -26,9 +28,12 @@ impl Usage {
         // USER_HZ is 100 on every Linux that Rust runs on.
         let cpu = Duration::from_millis(ticks.context("no CPU time in stat")? * 10);
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let peak = peak.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-        Ok(Self { cpu, peak: peak.context("no peak in status")? * 1024 })
+        let bytes = |name: &'static str| {
+            let rest = status.lines().find_map(|line| line.strip_prefix(name));
+            let kibibytes = rest.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+            kibibytes.map(|kibibytes| kibibytes * 1024).with_context(|| format!("no {name} in status"))
+        };
+        Ok(Self { cpu, peak: bytes("VmHWM:")?, file: bytes("RssFile:")? })
     }
 }
 

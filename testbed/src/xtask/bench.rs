@@ -3,6 +3,7 @@
 //! Everything measured is compiled for release: the command builds a release copy of itself and hands over.
 
 mod account;
+mod memory;
 mod naive;
 mod outage;
 mod pipeline;
@@ -27,6 +28,8 @@ pub(super) struct Bench {
 enum Scenario {
     /// A replay API server → the bridge → JetStream, beside a naive bridge
     Pipeline(pipeline::Pipeline),
+    /// Resident memory, beside the formula that bounds it, and a start that knows 100,000 objects
+    Memory(memory::Memory),
     /// A broker that is gone while everything goes on at full speed, and that comes back
     Outage(outage::Outage),
     /// The state store, beside an append-only file
@@ -40,7 +43,10 @@ pub(super) async fn bench(Bench { scenario }: Bench) -> Result<ExitCode> {
     match scenario {
         Scenario::Naive(naive) => naive::run(naive).await,
         Scenario::Store(store) => store::run(store),
-        Scenario::Pipeline(_) | Scenario::Outage(_) if cfg!(debug_assertions) => hand_over(),
+        Scenario::Memory(_) | Scenario::Outage(_) | Scenario::Pipeline(_) if cfg!(debug_assertions) => {
+            hand_over()
+        }
+        Scenario::Memory(memory) => memory::run(memory).await,
         Scenario::Outage(outage) => outage::run(outage).await,
         Scenario::Pipeline(pipeline) => pipeline::run(pipeline).await,
     }

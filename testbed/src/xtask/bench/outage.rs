@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::account::{Account, until_holds};
 use super::{mebibytes, number, per_second};
 use crate::consumer;
-use crate::memory::Work;
+use crate::memory::{Case, TAIL};
 use crate::nats::Nats;
 use crate::replay::{Load, Replay, now};
 use crate::tidings::{Bridge, Profile, build};
@@ -80,7 +80,12 @@ pub(super) async fn run(arguments: Outage) -> Result<ExitCode> {
     let Outage { events, objects, size, rate, json } = arguments;
     let program = build(Profile::Release)?;
     let steady = rate * (BEFORE + MEANWHILE);
-    let load = |events: u64| Load { events: events + steady, objects: objects.min(events), size };
+    let load = |events: u64| Load {
+        events: events + steady,
+        objects: objects.min(events),
+        size,
+        in_flight: IN_FLIGHT,
+    };
     let mut rows = Vec::new();
     let mut alone = 0.0;
     for (beside, name) in [(Beside::Nobody, "one well"), (Beside::Well, "two well")] {
@@ -164,14 +169,8 @@ impl Stage {
         let drain = per_second(events, took);
         let micros = |cpu: Duration, events: u64| cpu.as_secs_f64() * 1e6 / number(events);
         let p99 = |events| of_well.latency(&self.replay, events, 0.99).as_secs_f64() * 1000.0;
-        let work = Work {
-            objects: self.load.objects,
-            name: 12,
-            size: self.load.size as u64,
-            subscriptions: 2,
-            in_flight: IN_FLIGHT,
-        };
-        let bound = Some(Goal::AtMost(mebibytes(work.bound())));
+        let case = Case { load: self.load, subscriptions: 2, dead: true, tail: TAIL };
+        let bound = Some(Goal::AtMost(mebibytes(case.bound())));
         let (none, prompt) = (Some(Goal::AtMost(0.0)), Some(Goal::AtMost(20.0)));
         let row = |variant, metric, value, unit, goal| Row::new(SCENARIO, variant, metric, value, unit, goal);
         let mut rows = stretch.rows("one dead");

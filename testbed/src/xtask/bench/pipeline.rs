@@ -67,7 +67,7 @@ enum Variant {
 
 pub(super) async fn run(arguments: Pipeline) -> Result<ExitCode> {
     let Pipeline { events, objects, size, rate, json } = arguments;
-    let load = |events, rate| (Load { events, objects: objects.min(events), size }, rate);
+    let load = |events, rate| (Load { events, objects: objects.min(events), size, in_flight: 1024 }, rate);
     let program = build(Profile::Release)?;
     let away = Some(Duration::from_millis(1));
 
