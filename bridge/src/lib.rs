@@ -24,6 +24,8 @@ pub mod deliver;
 
 mod status;
 
+mod announce;
+
 use std::time::Duration;
 
 use tidings_config::process::BridgeSettings;

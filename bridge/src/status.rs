@@ -1,6 +1,7 @@
 //! What is said about a Subscription in its status. Pure: facts in, status out.
 //!
 //! Before: core/src/cursor.rs
+//! Next: bridge/src/announce.rs
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -131,6 +132,10 @@ fn delivering(report: Option<&Report>, mistakes: &FieldErrors) -> Verdict {
             return no(reason, trouble(source));
         }
     }
+    if let Some(trouble) = report.watches.iter().find_map(|source| source.watch.store.as_ref()) {
+        // Before the sink, of which another condition speaks.
+        return no(conditions::STATE_NOT_STORED, not_stored(trouble));
+    }
     if let Some(Err(not_ready)) = &lane.sink {
         return no(conditions::SINK_NOT_READY, not_ready.message.clone());
     }
@@ -153,6 +158,14 @@ fn delivering(report: Option<&Report>, mistakes: &FieldErrors) -> Verdict {
         return yes(conditions::CATCHING_UP, "there is a backlog; see status.lag");
     }
     yes(conditions::SYNCHRONIZED, "")
+}
+
+/// What a person should know, and do, while the state cannot be stored.
+pub(crate) fn not_stored(trouble: &str) -> String {
+    format!(
+        "the state cannot be stored ({trouble}): free room on its volume; until then what was taken in is delivered, \
+         what is new waits, and nothing is lost"
+    )
 }
 
 fn position(source: &SourceReport) -> Option<Position> {

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use tidings_config::field_error::FieldErrors;
 use tidings_config::process::BridgeSettings;
 use tidings_core::delivery::Backoff;
@@ -24,6 +25,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
+use crate::announce::{Announced, Announcer};
 use crate::chain::chain;
 use crate::deliver::DeliverySettings;
 use crate::pipeline::{self, Pipeline};
@@ -37,6 +39,7 @@ pub struct Controller {
     client: kube::Client,
     resource: ApiResource,
     pipeline: Pipeline,
+    announcer: Announcer,
     served: BTreeMap<String, Served>,
     /// What was stored is taken up.
     restored: bool,
@@ -56,6 +59,10 @@ struct Served {
     mistakes: FieldErrors,
     /// What was written last.
     status: SubscriptionStatus,
+    /// What was said in Kubernetes Events.
+    announced: Announced,
+    /// What these are about.
+    reference: ObjectReference,
 }
 
 // === impl Controller ===
@@ -64,6 +71,7 @@ impl Controller {
     /// Nothing is served yet.
     pub fn new(client: kube::Client, pipeline: Pipeline, settings: &BridgeSettings) -> Self {
         Self {
+            announcer: Announcer::new(client.clone()),
             client,
             resource: ApiResource::erase::<Subscription>(&()),
             pipeline,
@@ -173,6 +181,8 @@ impl Controller {
             valid: None,
             mistakes: FieldErrors::new(),
             status: written.unwrap_or_default(),
+            announced: Announced::new(made(object)),
+            reference: object.object_ref(&self.resource),
         });
         served.generation = generation;
         match read.and_then(|subscription| validate::validate(&subscription)) {
@@ -235,11 +245,15 @@ impl Controller {
             .map_err(|error| vec![tidings_config::field_error::FieldError::new("spec.sink", chain(&error))])
     }
 
-    /// Writes the status of every Subscription whose status changed.
+    /// Writes the status of every Subscription whose status changed, and sends what is to be said once.
     async fn report(&mut self) {
         self.pipeline.drop_unused().await;
         for (uid, served) in &mut self.served {
             let report = self.pipeline.report(uid);
+            if let Some(report) = &report {
+                served.announced.note(report);
+                self.announcer.send(&mut served.announced, &served.reference).await;
+            }
             let status = status::of(&status::Facts {
                 before: &served.status,
                 generation: served.generation,
@@ -266,6 +280,12 @@ impl Controller {
     }
 }
 
+/// When the object was made, in Unix seconds.
+fn made(object: &DynamicObject) -> u64 {
+    let seconds = object.creation_timestamp().map_or(0, |made| made.0.as_second());
+    u64::try_from(seconds).unwrap_or_default()
+}
+
 /// What a person can do about Subscriptions that cannot be read.
 fn advice(error: &watcher::Error) -> Option<&'static str> {
     let (watcher::Error::InitialListFailed(kube::Error::Api(status))
@@ -275,9 +295,10 @@ fn advice(error: &watcher::Error) -> Option<&'static str> {
     };
     match status.code {
         404 => Some("install the CRDs: tidings crds | kubectl apply -f -"),
-        403 => {
-            Some("the bridge needs list and watch on subscriptions.tidings.dev, and patch on their status")
-        }
+        403 => Some(
+            "the bridge needs list and watch on subscriptions.tidings.dev, patch on their status, and create and patch \
+             on events.events.k8s.io",
+        ),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`ACCEPTED`] | [`VALID`] | [`INVALID`], [`KIND_NOT_SERVED`] |
 //! | [`SINK_READY`] | [`CONNECTED`] | a reason of the sink, e.g. `StreamNotFound`; [`INVALID`] |
-//! | [`DELIVERING`] | [`SYNCHRONIZED`], [`CATCHING_UP`], [`SNAPSHOT_RUNNING`] | [`INVALID`], [`KIND_NOT_SERVED`], [`FORBIDDEN`], [`API_UNAVAILABLE`], [`SINK_NOT_READY`], [`BLOCKED`] |
+//! | [`DELIVERING`] | [`SYNCHRONIZED`], [`CATCHING_UP`], [`SNAPSHOT_RUNNING`] | [`INVALID`], [`KIND_NOT_SERVED`], [`FORBIDDEN`], [`STATE_NOT_STORED`], [`SINK_NOT_READY`], [`API_UNAVAILABLE`], [`BLOCKED`] |
 //!
 //! `Unknown` with [`PENDING`]: the bridge has not found out yet.
 
@@ -38,6 +38,9 @@ pub const CATCHING_UP: &str = "CatchingUp";
 pub const SNAPSHOT_RUNNING: &str = "SnapshotRunning";
 /// The bridge may not list or watch a source.
 pub const FORBIDDEN: &str = "Forbidden";
+/// The state of the bridge cannot be stored, most likely because its disk is full. What was taken in is delivered; what
+/// is new waits, and nothing is lost. It goes on by itself when there is room.
+pub const STATE_NOT_STORED: &str = "StateNotStored";
 /// The API server does not answer, or not well.
 pub const API_UNAVAILABLE: &str = "ApiUnavailable";
 /// The broker does not take the Events; `SinkReady` says why. Nothing is lost: they wait.

@@ -5,19 +5,26 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use support::{Cluster, Stage, program};
 use tidings_testbed::consumer::Received;
 use tidings_testbed::control_plane::ControlPlane;
+use tidings_testbed::disk::Disk;
 use tidings_testbed::nats::Nats;
 use tidings_testbed::tidings::Bridge;
 use tidings_testbed::wait::eventually;
 
 /// A cluster, a broker and a bridge of the test's own.
 async fn own() -> (ControlPlane, Nats, Bridge, Stage) {
+    own_with(&[]).await
+}
+
+/// The same, whose bridge has more `arguments`.
+async fn own_with(arguments: &[&str]) -> (ControlPlane, Nats, Bridge, Stage) {
     let (control_plane, nats) = tokio::try_join!(ControlPlane::start(), Nats::start()).unwrap();
     let cluster = Cluster::install(&control_plane).await;
-    let bridge = Bridge::start(program().await, &cluster.kubeconfig, &[]).await.unwrap();
+    let bridge = Bridge::start(program().await, &cluster.kubeconfig, arguments).await.unwrap();
     let stage = Stage::set(cluster, &nats, "faults").await;
     stage.create_stream().await;
     stage.subscribe("orders", |_| ()).await;
@@ -105,11 +112,48 @@ async fn what_went_while_bridge_and_api_server_were_down_is_told_with_the_gap_ma
     stage.write("last", "one").await;
     bridge.start_again().await.unwrap();
     let events = stage.hears(6).await;
-    // Whether milk was told of before it was stored is a matter of milliseconds; where that is not known, it is added.
-    let mut told: Vec<_> =
-        events[3..].iter().map(|event| told(event).replace("updated milk", "added milk")).collect();
+    // Whether milk was heard of may be in doubt: it was told just before the kill.
+    let told = events[3..].iter().map(|event| told(event).replace("updated milk", "added milk"));
+    let mut told: Vec<_> = told.collect();
     told.sort();
     assert_eq!(told, ["added last one gap", "added milk two gap", "deleted jam  gap"]);
+    stage.agrees().await;
+    let note = stage.announces("orders", "HistoryLost").await;
+    assert!(note.starts_with("the history of todos.v1.k8sasbackend.com after resourceVersion "), "{note}");
+}
+
+#[tokio::test]
+async fn while_the_disk_is_full_it_is_said_and_nothing_is_lost() {
+    // Said on stderr: not everybody may mount one.
+    let Some(disk) = Disk::mount().unwrap() else { return };
+    let state = format!("--state-dir={}", disk.path().display());
+    let (_control_plane, _nats, bridge, stage) = own_with(&[&state]).await;
+    stage.write("milk", "one").await;
+    stage.hears(1).await;
+    // The store has a reserve, which is to be used up.
+    let round = AtomicU32::new(0);
+    eventually(support::SOON, "a commit that fails", || async {
+        disk.fill()?;
+        stage.write("milk", &round.fetch_add(1, Ordering::Relaxed).to_string()).await;
+        let metrics = bridge.metrics().await?;
+        let failed = metrics
+            .lines()
+            .any(|line| line.strip_prefix("tidings_state_failures_total ").is_some_and(|count| count != "0"));
+        anyhow::ensure!(failed, "{metrics}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    stage.write("bread", "one").await;
+    let message = stage.says("orders", "Delivering", "False", "StateNotStored").await;
+    assert!(
+        message.contains("free room on its volume") && message.contains("what is new waits"),
+        "{message}"
+    );
+    stage.announces("orders", "StateNotStored").await;
+    disk.free().unwrap();
+    stage.says("orders", "Delivering", "True", "Synchronized").await;
+    stage.announces("orders", "StateStored").await;
     stage.agrees().await;
 }
 

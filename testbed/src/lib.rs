@@ -20,7 +20,9 @@
 //! - [`certificates`]: a private authority for TLS
 //! - [`etcd`], [`api_server`], [`control_plane`]: a Kubernetes API
 //! - [`nats`]: a NATS server with JetStream; [`proxy`]: a network before it, which can be made bad
+//! - [`disk`]: a disk that can be full
 //! - [`tidings`]: our own program on them; [`kubectl`] and [`consumer`]: what people and applications do
+//! - [`replay`]: an API server made for measuring; [`usage`]: what a process takes, and [`memory`]: what it may take
 //! - [`chaos`]: writers that remember what was confirmed, and the rules that hold of what was published
 //! - [`shared`]: one of each per test process
 //! - [`wait`]: conditions with a deadline, instead of sleeping
@@ -34,16 +36,20 @@ pub mod chaos;
 pub mod component;
 pub mod consumer;
 pub mod control_plane;
+pub mod disk;
 pub mod etcd;
 pub mod folder;
 mod http;
 pub mod kubectl;
+pub mod memory;
 pub mod nats;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod replay;
 pub mod shared;
 pub mod tidings;
+pub mod usage;
 pub mod wait;
 pub mod xtask;
 

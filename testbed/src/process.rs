@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -232,4 +233,9 @@ fn spawn_from_lasting_thread(command: Command) -> Result<Child> {
     let (answer, child) = mpsc::sync_channel(1);
     spawner.send((command, answer)).context("the thread that starts processes is gone")?;
     Ok(child.recv().context("the thread that starts processes is gone")??)
+}
+
+/// Whether this process may do anything.
+pub(crate) fn is_root() -> Result<bool> {
+    Ok(fs::metadata("/proc/self").context("look at this process")?.uid() == 0)
 }

@@ -1,5 +1,6 @@
 //! Our own program, built from this checkout and run like any other component.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -124,6 +125,16 @@ impl Bridge {
     /// Which process it is.
     pub fn process(&self) -> ProcessId {
         self.process.id()
+    }
+
+    /// Bytes that its state takes on disk.
+    pub fn state_bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for file in std::fs::read_dir(self.folder.path().join("state")).context("look at the state")? {
+            // A file that has just gone takes nothing.
+            bytes += file?.metadata().map_or(0, |metadata| metadata.blocks() * 512);
+        }
+        Ok(bytes)
     }
 
     /// Everything it logged.

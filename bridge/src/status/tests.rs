@@ -72,6 +72,11 @@ fn what_keeps_it_from_delivering_is_the_reason() {
         report.lane.sink = Some(Err(NotReady::new("StreamNotFound", "no stream")));
     });
     assert_eq!(sink[1..], ["False StreamNotFound", "False SinkNotReady"]);
+    let not_stored = conditions_with(|report| {
+        report.watches[0].watch.store = Some("there is no room".into());
+        report.lane.sink = Some(Err(NotReady::new("StreamNotFound", "no stream")));
+    });
+    assert_eq!(not_stored, ["True Valid", "False StreamNotFound", "False StateNotStored"]);
     let unavailable = conditions_with(|report| report.watches[0].watch.trouble = Some("no answer".into()));
     assert_eq!(unavailable[2], "False ApiUnavailable");
     let blocked = conditions_with(|report| report.lane.blocked_keys = 1);
@@ -82,6 +87,18 @@ fn what_keeps_it_from_delivering_is_the_reason() {
     assert_eq!(behind[2], "True CatchingUp");
     let starting = conditions_with(|report| report.watches[0].watch.state = WatchState::Starting);
     assert_eq!(starting[2], "Unknown Pending");
+}
+
+#[test]
+fn while_the_state_cannot_be_stored_it_is_said_what_to_do_and_what_goes_on() {
+    let mut report = report(WatchState::Live);
+    report.watches[0].watch.store = Some("there is no room in /state".into());
+    let status = status(Some(&report), &FieldErrors::new());
+    assert_eq!(
+        status.conditions[2].message,
+        "the state cannot be stored (there is no room in /state): free room on its volume; until then what was taken in \
+         is delivered, what is new waits, and nothing is lost"
+    );
 }
 
 #[test]

@@ -158,6 +158,25 @@ impl Stage {
         .unwrap()
     }
 
+    /// Waits until a Kubernetes Event of this reason is there about the Subscription, and answers its note.
+    pub(crate) async fn announces(&self, name: &str, reason: &str) -> String {
+        let events = self.cluster.api(&self.namespace, "events.k8s.io", "v1", "Event", "events");
+        eventually(SOON, &format!("a Kubernetes Event {reason}"), || async {
+            let all = events.list(&ListParams::default()).await?.items;
+            let about = |event: &&DynamicObject| {
+                let Value::Object(fields) = &event.data else { return false };
+                fields["reason"] == reason && fields["regarding"]["name"] == name
+            };
+            let found = all.iter().find(about).map(|event| event.data["note"].clone());
+            found.ok_or_else(|| anyhow::anyhow!("there are {all:#?}"))
+        })
+        .await
+        .unwrap()
+        .as_str()
+        .unwrap()
+        .to_owned()
+    }
+
     pub(crate) fn todos(&self) -> Api<DynamicObject> {
         self.cluster.api(&self.namespace, "k8sasbackend.com", "v1", "Todo", "todos")
     }

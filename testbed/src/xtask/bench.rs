@@ -2,14 +2,16 @@
 //!
 //! Everything measured is compiled for release: the command builds a release copy of itself and hands over.
 
+mod account;
+mod memory;
 mod naive;
+mod outage;
 mod pipeline;
-mod replay;
 mod store;
-mod usage;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
@@ -26,6 +28,10 @@ pub(super) struct Bench {
 enum Scenario {
     /// A replay API server → the bridge → JetStream, beside a naive bridge
     Pipeline(pipeline::Pipeline),
+    /// Resident memory, beside the formula that bounds it, and a start that knows 100,000 objects
+    Memory(memory::Memory),
+    /// A broker that is gone while everything goes on at full speed, and that comes back
+    Outage(outage::Outage),
     /// The state store, beside an append-only file
     Store(store::Store),
     /// The naive bridge, as a process of its own
@@ -37,7 +43,11 @@ pub(super) async fn bench(Bench { scenario }: Bench) -> Result<ExitCode> {
     match scenario {
         Scenario::Naive(naive) => naive::run(naive).await,
         Scenario::Store(store) => store::run(store),
-        Scenario::Pipeline(_) if cfg!(debug_assertions) => hand_over(),
+        Scenario::Memory(_) | Scenario::Outage(_) | Scenario::Pipeline(_) if cfg!(debug_assertions) => {
+            hand_over()
+        }
+        Scenario::Memory(memory) => memory::run(memory).await,
+        Scenario::Outage(outage) => outage::run(outage).await,
         Scenario::Pipeline(pipeline) => pipeline::run(pipeline).await,
     }
 }
@@ -54,4 +64,17 @@ fn hand_over() -> Result<ExitCode> {
 /// The binary that runs now.
 fn own_binary() -> Result<PathBuf> {
     std::env::current_exe().context("find the running binary")
+}
+
+#[allow(clippy::cast_precision_loss, reason = "figures for people")]
+fn number(count: u64) -> f64 {
+    count as f64
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    number(bytes) / f64::from(1 << 20)
+}
+
+fn per_second(events: u64, time: Duration) -> f64 {
+    number(events) / time.as_secs_f64()
 }

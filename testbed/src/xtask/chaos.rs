@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Args;
 
-mod disk;
 mod evidence;
 mod faults;
 mod report;

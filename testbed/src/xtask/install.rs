@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::cargo;
 use crate::binaries::tools::{self, Missing};
 use crate::cache;
+use crate::process::is_root;
 
 /// Which Go is fetched where there is only an old one.
 const GO: &str = "1.26.8";
@@ -116,9 +117,4 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
         bail!("apt-get {} failed", arguments.join(" "));
     }
     Ok(())
-}
-
-/// Whether this process may do anything.
-pub(super) fn is_root() -> Result<bool> {
-    Ok(fs::metadata("/proc/self").context("look at this process")?.uid() == 0)
 }

@@ -9,15 +9,15 @@ use async_nats::jetstream;
 use clap::Args;
 use serde_json::json;
 
-use super::own_binary;
-use super::replay::{Load, Replay};
-use super::usage::Usage;
+use super::{mebibytes, own_binary};
 use crate::consumer;
 use crate::folder::Folder;
 use crate::nats::Nats;
 use crate::process::{Lifetime, Process, Program};
 use crate::proxy::{Link, Proxy};
+use crate::replay::{Load, Replay, START};
 use crate::tidings::{Bridge, Profile, build};
+use crate::usage::Usage;
 use crate::xtask::report::{Goal, Row, publish};
 
 const SCENARIO: &str = "pipeline";
@@ -67,7 +67,7 @@ enum Variant {
 
 pub(super) async fn run(arguments: Pipeline) -> Result<ExitCode> {
     let Pipeline { events, objects, size, rate, json } = arguments;
-    let load = |events, rate| Load { events, objects: objects.min(events), size, rate };
+    let load = |events, rate| (Load { events, objects: objects.min(events), size, in_flight: 1024 }, rate);
     let program = build(Profile::Release)?;
     let away = Some(Duration::from_millis(1));
 
@@ -121,7 +121,7 @@ fn full_speed(variant: &'static str, measured: &Measured, budget: Option<Goal>) 
 async fn measure(
     variant: Variant,
     program: &std::path::Path,
-    load: Load,
+    (load, rate): (Load, Option<u64>),
     away: Option<Duration>,
 ) -> Result<Measured> {
     let events = load.events;
@@ -140,7 +140,8 @@ async fn measure(
     let round_trip = round_trip(&url).await?;
     let sink =
         json!({"nats": {"servers": [url], "subject": format!("{name}.{{namespace}}.{{name}}.{{change}}")}});
-    let replay = Replay::start(load, sink).await?;
+    let replay = Replay::start(load, &[("bench", sink)]).await?;
+    replay.write(events, rate);
     let before = Usage::of(std::process::id())?.cpu;
     let (bridge, naive);
     let pid = match variant {
@@ -168,7 +169,7 @@ async fn measure(
         })
         .collect();
     latencies.sort();
-    let first = replay.written(1001).context("nothing was written")?;
+    let first = replay.written(START + 1).context("nothing was written")?;
     let elapsed = Duration::from_nanos(finished.saturating_sub(first));
     Ok(Measured { elapsed, cpu: usage.cpu, peak: usage.peak, events, others, round_trip, latencies })
 }
@@ -227,10 +228,7 @@ async fn until_stored(client: &async_nats::Client, name: &str, events: u64) -> R
     }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "figures for people")]
-fn mebibytes(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
-}
+// === impl Measured ===
 
 impl Measured {
     #[allow(clippy::cast_precision_loss, reason = "figures for people")]

@@ -12,12 +12,12 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::disk::Disk;
 use crate::chaos::check::{Checker, Findings, Round, Suffered};
 use crate::chaos::record::{Confirmed, Record};
 use crate::chaos::writer::Writer;
 use crate::consumer::{Received, read_after};
 use crate::control_plane::ControlPlane;
+use crate::disk::Disk;
 use crate::nats::Nats;
 use crate::proxy::{Link, Proxy};
 use crate::tidings::{Bridge, Profile, build};

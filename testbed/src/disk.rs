@@ -1,6 +1,6 @@
 //! A small disk of the bridge's own, which can be full.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,13 +8,14 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::folder::Folder;
-use crate::xtask::install::is_root;
+use crate::process::is_root;
 
 /// Enough for the state of a round, and filled at once.
 const SIZE: &str = "size=64m";
 
 /// A mounted tmpfs.
-pub(super) struct Disk {
+#[derive(Debug)]
+pub struct Disk {
     // Unmounted on drop, and then removed.
     folder: Folder,
 }
@@ -23,7 +24,7 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Mounts one, where that is allowed.
-    pub(super) fn mount() -> Result<Option<Self>> {
+    pub fn mount() -> Result<Option<Self>> {
         if !is_root()? {
             eprintln!("no full disks: only root may mount one");
             return Ok(None);
@@ -40,13 +41,14 @@ impl Disk {
     }
 
     /// The folder on it that the bridge gets.
-    pub(super) fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.folder.path().join("state")
     }
 
-    /// Takes every byte that is left.
-    pub(super) fn fill(&self) -> Result<()> {
-        let mut file = File::create(self.filler()).context("fill the disk")?;
+    /// Takes every byte that is left, also what became free since the last time.
+    pub fn fill(&self) -> Result<()> {
+        let file = OpenOptions::new().append(true).create(true).open(self.filler());
+        let mut file = file.context("fill the disk")?;
         loop {
             match file.write_all(&[0; 4096]) {
                 Ok(()) => {}
@@ -57,7 +59,7 @@ impl Disk {
     }
 
     /// Gives them back.
-    pub(super) fn free(&self) -> Result<()> {
+    pub fn free(&self) -> Result<()> {
         let filler = self.filler();
         ensure!(filler.exists(), "the disk is not full");
         fs::remove_file(filler).context("free the disk")

@@ -1,0 +1,228 @@
+//! One of two brokers is gone while everything goes on at full speed, and comes back. The Journal holds what it did
+//! not take; nobody else may notice, and nothing may be missing in the end.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::account::{Account, until_holds};
+use super::{mebibytes, number, per_second};
+use crate::consumer;
+use crate::memory::{Case, TAIL};
+use crate::nats::Nats;
+use crate::replay::{Load, Replay, now};
+use crate::tidings::{Bridge, Profile, build};
+use crate::usage::{Usage, forget_peak};
+use crate::xtask::report::{Goal, Row, publish};
+
+const SCENARIO: &str = "outage";
+/// Steady events before the outage, per event a second.
+const BEFORE: u64 = 10;
+/// The same while the broker takes what it missed, at the most.
+const MEANWHILE: u64 = 600;
+/// The runs beside it are so much shorter.
+const SHARE: u64 = 6;
+/// What the replay server's Subscriptions allow.
+const IN_FLIGHT: u64 = 1024;
+
+#[derive(Debug, Args)]
+pub(super) struct Outage {
+    /// Changes while the broker is gone: an hour of 500 a second
+    #[arg(long, default_value_t = 1_800_000)]
+    events: u64,
+    /// Different objects
+    #[arg(long, default_value_t = 10_000)]
+    objects: u64,
+    /// Length of an object in bytes
+    #[arg(long, default_value_t = 1024)]
+    size: usize,
+    /// Changes a second before the outage and after it
+    #[arg(long, default_value_t = 500)]
+    rate: u64,
+    /// Write the figures there too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What is running. Dropped in this order: whoever uses something goes before it.
+struct Stage {
+    bridge: Bridge,
+    /// The brokers, whose streams are `well` and `ill`.
+    well: Nats,
+    ill: Option<Nats>,
+    replay: Replay,
+    load: Load,
+    rate: u64,
+}
+
+/// Who is served besides `well`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beside {
+    Nobody,
+    /// Another one that is well.
+    Well,
+    /// One that is gone.
+    Dead,
+}
+
+/// A stretch at full speed.
+struct Stretch {
+    events: u64,
+    elapsed: Duration,
+    cpu: Duration,
+}
+
+pub(super) async fn run(arguments: Outage) -> Result<ExitCode> {
+    let Outage { events, objects, size, rate, json } = arguments;
+    let program = build(Profile::Release)?;
+    let steady = rate * (BEFORE + MEANWHILE);
+    let load = |events: u64| Load {
+        events: events + steady,
+        objects: objects.min(events),
+        size,
+        in_flight: IN_FLIGHT,
+    };
+    let mut rows = Vec::new();
+    let mut alone = 0.0;
+    for (beside, name) in [(Beside::Nobody, "one well"), (Beside::Well, "two well")] {
+        eprintln!("{name}: {} events at full speed", events / SHARE);
+        let mut stage = Stage::set(&program, load(events / SHARE), rate, beside).await?;
+        let stretch = stage.full_speed(events / SHARE, beside).await?;
+        if beside == Beside::Nobody {
+            alone = stretch.micros_per_event();
+        }
+        rows.extend(stretch.rows(name));
+    }
+    eprintln!("one dead: {events} events at full speed");
+    let stage = Stage::set(&program, load(events), rate, Beside::Dead).await?;
+    rows.extend(stage.outage(events, alone).await?);
+    println!();
+    publish(&rows, json.as_deref())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+// === impl Stage ===
+
+impl Stage {
+    /// Starts everything, with steady events for a while.
+    async fn set(program: &Path, load: Load, rate: u64, beside: Beside) -> Result<Self> {
+        let well = broker("well").await?;
+        let ill = if beside == Beside::Nobody { None } else { Some(broker("ill").await?) };
+        let mut sinks = vec![("well", sink("well", &well))];
+        sinks.extend(ill.as_ref().map(|ill| ("ill", sink("ill", ill))));
+        let replay = Replay::start(load, &sinks).await?;
+        let bridge = Bridge::start(program, replay.kubeconfig(), &["--log-level=error"]).await?;
+        replay.all_delivering().await?;
+        let stage = Self { bridge, well, ill, replay, load, rate };
+        let before = rate * BEFORE;
+        stage.replay.write(before, Some(rate));
+        until_holds(&stage.well.client().await?, "well", before).await?;
+        if let Some(ill) = &stage.ill {
+            until_holds(&ill.client().await?, "ill", before).await?;
+        }
+        Ok(stage)
+    }
+
+    /// `events` as fast as they are read, until everybody who is well has them.
+    async fn full_speed(&mut self, events: u64, beside: Beside) -> Result<Stretch> {
+        let pid = self.bridge.process().pid;
+        let (started, before) = (Instant::now(), Usage::of(pid)?.cpu);
+        let until = self.replay.newest() + events;
+        self.replay.write(until, None);
+        until_holds(&self.well.client().await?, "well", until).await?;
+        if let Some(ill) = self.ill.as_ref().filter(|_| beside == Beside::Well) {
+            until_holds(&ill.client().await?, "ill", until).await?;
+        }
+        Ok(Stretch { events, elapsed: started.elapsed(), cpu: Usage::of(pid)?.cpu.saturating_sub(before) })
+    }
+
+    async fn outage(mut self, events: u64, alone: f64) -> Result<Vec<Row>> {
+        let pid = self.bridge.process().pid;
+        let steady = self.replay.newest();
+        forget_peak(pid)?;
+        self.ill.as_mut().context("no broker to stop")?.stop().await?;
+        let stretch = self.full_speed(events, Beside::Dead).await?;
+        let (disk, dead) = (self.bridge.state_bytes()?, Usage::of(pid)?);
+
+        let backlog = self.replay.newest();
+        eprintln!("draining {events} events, and {} more a second", self.rate);
+        self.replay.write(u64::MAX, Some(self.rate));
+        self.ill.as_mut().context("no broker to start")?.restart().await?;
+        let back = now();
+        let ill = self.ill.as_ref().context("no broker")?.client().await?;
+        until_holds(&ill, "ill", backlog).await?;
+        let drained = Usage::of(pid)?;
+        let all = self.replay.hold();
+        let well = self.well.client().await?;
+        for (client, name) in [(&well, "well"), (&ill, "ill")] {
+            until_holds(client, name, all).await?;
+        }
+        let of_well = Account::of(&well, "well", all, self.load.objects).await?;
+        let of_ill = Account::of(&ill, "ill", all, self.load.objects).await?;
+
+        let took = Duration::from_nanos(of_ill.last(steady..backlog).saturating_sub(back));
+        let first = of_ill.first_after(back).unwrap_or_default().saturating_sub(back);
+        let drain = per_second(events, took);
+        let micros = |cpu: Duration, events: u64| cpu.as_secs_f64() * 1e6 / number(events);
+        let p99 = |events| of_well.latency(&self.replay, events, 0.99).as_secs_f64() * 1000.0;
+        let case = Case { load: self.load, subscriptions: 2, dead: true, tail: TAIL };
+        let bound = Some(Goal::AtMost(mebibytes(case.bound())));
+        let (none, prompt) = (Some(Goal::AtMost(0.0)), Some(Goal::AtMost(20.0)));
+        let row = |variant, metric, value, unit, goal| Row::new(SCENARIO, variant, metric, value, unit, goal);
+        let mut rows = stretch.rows("one dead");
+        let journal = stretch.micros_per_event() - alone;
+        #[rustfmt::skip]
+        rows.extend([
+            row("one dead", "CPU per event beside one well: the Journal", journal, "µs", Some(Goal::AtMost(5.0))),
+            row("one dead", "disk per event", number(disk) / number(events), "bytes", None),
+            row("one dead", "disk", mebibytes(disk), "MiB", None),
+            row("one dead", "peak memory", mebibytes(dead.peak), "MiB", bound),
+            row("drain", "until the first event", number(first) / 1e9, "s", None),
+            row("drain", "rate", drain, "events/s", Some(Goal::AtLeast(5000.0))),
+            row("drain", "rate to what comes in", drain / number(self.rate), "x", Some(Goal::AtLeast(10.0))),
+            row("drain", "CPU per event", micros(drained.cpu.saturating_sub(dead.cpu), events), "µs", None),
+            row("drain", "peak memory", mebibytes(drained.peak), "MiB", bound),
+            row("drain", "disk when all is done", mebibytes(self.bridge.state_bytes()?), "MiB", None),
+            row("well, before", "written to stored, p99", p99(0..steady), "ms", prompt),
+            row("well, while the other drains", "written to stored, p99", p99(backlog..all), "ms", prompt),
+        ]);
+        for (name, account) in [("well", of_well), ("ill", of_ill)] {
+            rows.extend([
+                row(name, "lost", number(account.lost(0..all)), "events", none),
+                row(name, "out of order", number(account.disordered), "events", none),
+                row(name, "repeated", number(account.repeated), "events", None),
+            ]);
+        }
+        Ok(rows)
+    }
+}
+
+// === impl Stretch ===
+
+impl Stretch {
+    fn micros_per_event(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / number(self.events)
+    }
+
+    fn rows(&self, variant: &str) -> Vec<Row> {
+        let speed = per_second(self.events, self.elapsed);
+        vec![
+            Row::new(SCENARIO, variant, "throughput", speed, "events/s", None),
+            Row::new(SCENARIO, variant, "CPU per event", self.micros_per_event(), "µs", None),
+        ]
+    }
+}
+
+async fn broker(stream: &str) -> Result<Nats> {
+    let nats = Nats::start().await?;
+    consumer::create_stream(&nats.client().await?, stream).await?;
+    Ok(nats)
+}
+
+fn sink(stream: &str, nats: &Nats) -> Value {
+    json!({"nats": {"servers": [nats.url()], "subject": format!("{stream}.{{namespace}}.{{name}}.{{change}}")}})
+}
