@@ -28,6 +28,8 @@ mod process;
 mod runner;
 #[path = "simulation/schedule.rs"]
 mod schedule;
+#[path = "simulation/subscription.rs"]
+mod subscription;
 #[path = "simulation/topic.rs"]
 mod topic;
 #[path = "simulation/trace.rs"]

@@ -112,28 +112,31 @@ fn complete(
     up_to: u64,
     shown: &Shown,
 ) -> Result<(), String> {
+    // A life that a rewind brought back, and that nobody was told of again, begins with what happened to it then.
+    let ended = |uid: &str| told.iter().any(|event| event.uid == uid && event.change == ChangeKind::Deleted);
     // What was told of a history that was given up says nothing about this one.
     let is_present = |event: &&Event| {
         let mut same = versions.iter().filter(|version| version.revision == event.revision);
         event.concluded || same.any(|version| version.uid == event.uid && version.text == event.data)
     };
-    let told: Vec<_> = told.iter().filter(is_present).collect();
+    let present: Vec<_> = told.iter().filter(is_present).collect();
     for version in versions.iter().filter(|version| version.revision > joined && version.revision <= up_to) {
         let is_told = |event: &&Event| {
             event.uid == version.uid
                 && (event.revision == version.revision && !event.concluded
                     || event.change == ChangeKind::Deleted && version.deleted)
         };
-        if told.iter().copied().any(|event| is_told(&event)) {
+        if present.iter().copied().any(|event| is_told(&event)) {
             continue;
         }
-        let next = told.iter().filter(|event| event.revision >= version.revision || event.concluded);
+        let next = present.iter().filter(|event| event.revision >= version.revision || event.concluded);
         let mut next = next.filter(|event| event.uid == version.uid || event.revision >= version.revision);
         if next.next().is_some_and(|event| event.gap) {
             continue;
         }
         let life = || versions.iter().filter(|other| other.uid == version.uid);
         let first = life().next().map_or(0, |version| version.revision);
+        let first = if ended(&version.uid) { version.revision } else { first };
         let last = life().find(|version| version.deleted).map_or(u64::MAX, |version| version.revision);
         if shown.may_have_missed(first, last) {
             continue;
@@ -142,7 +145,7 @@ fn complete(
             "version {} of {} is lost; told: {}",
             version.revision,
             version.key,
-            list(&told)
+            list(&present)
         ));
     }
     Ok(())

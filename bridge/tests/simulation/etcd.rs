@@ -81,12 +81,11 @@ impl Etcd {
     ) -> Arc<Version> {
         self.revision += 1;
         let key = format!("{namespace}/{name}");
-        let (uid, generation, created) = match self.objects.get(&(kind, key.clone())) {
-            Some(object) => (object.uid.clone(), object.generation + 1, false),
-            None => {
-                self.lives += 1;
-                (format!("00000000-0000-4000-8000-{:012}", self.lives), 1, true)
-            }
+        let (uid, generation, created) = if let Some(object) = self.objects.get(&(kind, key.clone())) {
+            (object.uid.clone(), object.generation + 1, false)
+        } else {
+            self.lives += 1;
+            (format!("00000000-0000-4000-8000-{:012}", self.lives), 1, true)
         };
         let (revision, deleted) = (self.revision, false);
         // A history that was given up has other contents under the same numbers.

@@ -66,10 +66,14 @@ pub(crate) fn run(seeds: &Seeds) -> Summary {
     failed.sort();
     if let Some((seed, complaint)) = failed.first() {
         tell(*seed, complaint);
-        let all: String =
-            failed.iter().map(|(seed, complaint)| format!("\n  seed {seed}: {complaint}")).collect();
+        let all: Vec<_> =
+            failed.iter().map(|(seed, complaint)| format!("seed {seed}: {complaint}")).collect();
+        let all = all.join(
+            "
+  ",
+        );
         panic!(
-            "a promise is broken:{all}\nthe story of the first is above; again:\n  \
+            "a promise is broken:\n  {all}\nthe story of the first is above; again:\n  \
              TIDINGS_SIMULATION_SEED={seed} cargo test -p tidings-bridge --test simulation"
         );
     }

@@ -12,9 +12,9 @@ use crate::world::World;
 use crate::writer;
 
 /// How long everything may take to come to rest when nothing goes wrong any more.
-const REST: Duration = Duration::from_secs(180);
+const REST: Duration = Duration::from_secs(200);
 /// A rewind has to be noticed within this time.
-const NOTICED: Duration = Duration::from_secs(120);
+const NOTICED: Duration = Duration::from_secs(100);
 
 /// Runs the schedule of `seed` in a runtime of its own, whose time moves only when everybody waits.
 pub(crate) fn run(seed: u64, lines: bool) -> Outcome {
@@ -116,19 +116,13 @@ async fn something(world: &mut World, rng: &mut Rng) {
                 world.broker.sicken(&uid, while_down);
             }
         }
-        46..54 => {
-            if uid.is_none() {
-                world.join(index);
-            }
-        }
+        46..54 if uid.is_none() => world.join(index),
         54..66 => world.edit(index),
         66..68 => world.leave(index),
-        68..71 => {
-            if uid.is_some() {
-                world.leave(index);
-                world.trace.fault(Fault::Recreate, || index.to_string());
-                world.join(index);
-            }
+        68..71 if uid.is_some() => {
+            world.leave(index);
+            world.trace.fault(Fault::Recreate, || index.to_string());
+            world.join(index);
         }
         71..74 => world.retarget(index),
         74..78 => crash(world, rng, Fault::Crash).await,

@@ -25,6 +25,8 @@ pub(crate) struct Topic {
     folded: BTreeMap<Place, Folded>,
     /// Events, with repeats.
     pub(crate) stored: usize,
+    /// How often history had gone back when a place was told of last.
+    rewinds: BTreeMap<Place, usize>,
 }
 
 /// What an id stands for.
@@ -70,9 +72,15 @@ impl Topic {
             None => {}
         }
         self.ids.insert(event.id.clone(), identity);
-        self.check_order(&event)?;
-        self.check_life(&event)?;
         let place = (event.kind, event.key.clone());
+        // In another history lives begin and end at other times, and some of it is told before that is noticed: in the
+        // epoch before, which a consumer ignores.
+        let rewinds = self.rewinds.insert(place.clone(), etcd.rewinds());
+        let rewound = rewinds.is_some_and(|rewinds| rewinds < etcd.rewinds());
+        if !rewound {
+            self.check_order(&event)?;
+        }
+        self.check_life(&event, rewound)?;
         self.told.entry(place).or_default().push(event);
         Ok(())
     }
@@ -112,12 +120,11 @@ impl Topic {
     }
 
     /// A life begins, changes and ends, once each.
-    fn check_life(&mut self, event: &Event) -> Result<(), String> {
+    fn check_life(&mut self, event: &Event, rewound: bool) -> Result<(), String> {
         let place = (event.kind, event.key.clone());
         let held = self.holds.get(&place);
         let last = self.told.get(&place).and_then(|told| told.last());
-        // In another history lives begin and end at other times, and some of that was told before it was noticed.
-        let rewound = last.is_some_and(|last| last.epoch != event.epoch);
+        let rewound = rewound || last.is_some_and(|last| last.epoch != event.epoch);
         let fits = match event.change {
             ChangeKind::Snapshot | ChangeKind::Added => held.is_none(),
             ChangeKind::Updated | ChangeKind::Deleted | ChangeKind::Left => held == Some(&event.uid),

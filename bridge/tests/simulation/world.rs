@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use tidings_core::change::ChangeKinds;
 use tidings_core::object::ResourceVersion;
-use tidings_core::route::{Kind, Namespaces, Route, Selection};
 
 use crate::api_server::ApiServer;
 use crate::broker::Broker;
-use crate::coverage::{self, Owed, selected};
-use crate::etcd::{KINDS, NAMESPACES};
+use crate::coverage;
+use crate::etcd::KINDS;
 use crate::process::{Disk, Order, Process, STATE, Sizes};
+use crate::subscription::{Subscription, selections};
+use crate::topic::Topic;
 use crate::trace::{Fault, Trace};
 
 /// When every schedule begins, in milliseconds since 1970: epochs are made of it.
@@ -32,17 +32,6 @@ pub(crate) struct World {
     sizes: Sizes,
     disk: Disk,
     lives: u64,
-}
-
-/// A Subscription as its owner wrote it.
-pub(crate) struct Subscription {
-    pub(crate) uid: Arc<str>,
-    name: String,
-    generation: u64,
-    selections: BTreeMap<usize, Namespaces>,
-    pub(crate) owed: Vec<Owed>,
-    /// Kinds it followed and left, in this process: joining them again cannot be told from having them.
-    left: Vec<usize>,
 }
 
 // === impl World ===
@@ -68,7 +57,7 @@ impl World {
         if !STATE {
             self.server.lock().caches.iter_mut().for_each(|cache| cache.shown.restart());
             for subscription in self.subscriptions.values_mut() {
-                self.broker.with_topic(&subscription.uid, |topic| topic.sweep());
+                self.broker.with_topic(&subscription.uid, Topic::sweep);
                 (subscription.owed, subscription.left) = (Vec::new(), Vec::new());
                 subscription.owe();
             }
@@ -292,65 +281,4 @@ impl World {
             },
         }
     }
-}
-
-// === impl Subscription ===
-
-impl Subscription {
-    /// Which Events are owed after an edit: in what was and is selected, without a break.
-    fn owe(&mut self) {
-        let before = std::mem::take(&mut self.owed);
-        for kind in self.selections.keys() {
-            let steady = selected(|namespace| self.selects(*kind, namespace));
-            let owed = match before.iter().find(|owed| owed.kind == *kind) {
-                None => Owed { kind: *kind, joined: None, seen_joined: false, steady },
-                Some(owed) => {
-                    let steady = steady.into_iter().filter(|namespace| owed.steady.contains(namespace));
-                    Owed { steady: steady.collect(), ..owed.clone() }
-                }
-            };
-            self.owed.push(owed);
-        }
-    }
-
-    fn selects(&self, kind: usize, namespace: &str) -> bool {
-        match self.selections.get(&kind) {
-            Some(Namespaces::All) => true,
-            Some(Namespaces::Only(names)) => names.contains(namespace),
-            Some(Namespaces::None) | None => false,
-        }
-    }
-
-    fn route(&self) -> Route {
-        let selections = self.selections.iter().map(|(kind, namespaces)| {
-            let kind = Kind::new(&format!("{}/v1", KINDS[*kind].group), KINDS[*kind].name);
-            (kind, Selection { namespaces: namespaces.clone() })
-        });
-        Route {
-            subscription: self.name.as_str().into(),
-            uid: self.uid.clone(),
-            generation: self.generation,
-            selections: selections.collect(),
-            on: ChangeKinds::ALL,
-        }
-    }
-}
-
-impl std::fmt::Display for Subscription {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} generation {} {:?}", self.uid, self.generation, self.selections)
-    }
-}
-
-/// Something to select: mostly of the first kind.
-fn selections(rng: &mut Rng) -> BTreeMap<usize, Namespaces> {
-    let mut namespaces = || {
-        let mut only = NAMESPACES.into_iter().filter(|_| rng.bool()).map(ToOwned::to_owned).peekable();
-        if only.peek().is_none() { Namespaces::All } else { Namespaces::Only(only.collect()) }
-    };
-    let both = [(0, namespaces()), (1, namespaces())];
-    let which = rng.u32(0..6);
-    both.into_iter()
-        .filter(|(kind, _)| which > 1 && *kind == 0 || which == 0 && *kind == 1 || which == 1 || which == 5)
-        .collect()
 }

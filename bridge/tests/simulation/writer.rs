@@ -25,7 +25,7 @@ pub(crate) async fn run(server: ApiServer, mut rng: Rng, pause: Duration) {
 
 /// One write. Some objects are ten times as large as others.
 pub(crate) fn write(server: &ApiServer, rng: &mut Rng, count: u64) {
-    let kind = if rng.u32(0..4) == 0 { 1 } else { 0 };
+    let kind = usize::from(rng.u32(0..4) == 0);
     debug_assert!(kind < KINDS.len());
     let (namespace, name) = (NAMESPACES[rng.usize(0..NAMESPACES.len())], NAMES[rng.usize(0..NAMES.len())]);
     let length = if rng.u32(0..20) == 0 { rng.usize(1000..6000) } else { 10 };

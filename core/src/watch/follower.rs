@@ -221,6 +221,14 @@ impl Watch {
             }
             _ => None,
         };
+        if follower.selection == Selection::NOTHING
+            && let Some(was) = view.get(&meta.key).filter(|was| was.uid != meta.uid).cloned()
+        {
+            // Whoever parts does not wait for the stream to say so.
+            view.remove(&meta.key);
+            self.tell_gone(slot, &meta.key, &was, before_version(meta), &mut telling);
+            return telling.finish(effects);
+        }
         let mut waited = Vec::new();
         match told {
             None => {}

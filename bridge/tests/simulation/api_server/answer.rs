@@ -10,7 +10,8 @@ use kube::client::Body as Asked;
 use tokio::time::Instant;
 use tower::BoxError;
 
-use super::streams::{Body, Line, replay};
+use super::body::Body;
+use super::streams::{Line, replay};
 use super::{ApiServer, Inner, Streaming};
 use crate::etcd::{KINDS, Kind};
 use crate::fence::{Edge, Fence};

@@ -65,7 +65,7 @@ impl Shown {
     pub(super) fn snapshot(&mut self, revision: u64, streamed: bool) -> bool {
         if let Some(edge) = self.edge.filter(|edge| *edge < revision) {
             match self.gaps.last_mut().filter(|(_, up_to)| *up_to >= edge) {
-                Some((_, up_to)) => *up_to = (*up_to).max(revision),
+                Some((after, up_to)) => (*after, *up_to) = ((*after).min(edge), (*up_to).max(revision)),
                 None => self.gaps.push((edge, revision)),
             }
         }

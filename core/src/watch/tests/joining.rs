@@ -195,8 +195,15 @@ fn who_parts_hears_of_what_went_just_before() {
     let nothing = Input::Edit { slot: A, selection: Selection::NOTHING, on: ChangeKinds::ALL };
     let list = list_of(&run(&mut watch, [nothing]), A);
     // The stream has not said yet that b is gone.
-    let effects = run(&mut watch, [listed(A, list, "a", "ua", 10), list_complete(A, list, 30)]);
-    assert_eq!(told(&effects, A), ["left a ua 10", "deleted b ub 11 gap"]);
+    let next = listed(A, list, "a", "ua2", 25);
+    let effects = run(&mut watch, [next, list_complete(A, list, 30)]);
+    assert_eq!(told(&effects, A), ["deleted a ua 10 gap", "deleted b ub 11 gap"]);
+    let order = effects.iter().filter_map(|effect| match effect {
+        Effect::Emit { change, .. } => Some(change.order().1.0),
+        _ => None,
+    });
+    // Before the life that follows, whoever is told of that later.
+    assert_eq!(order.collect::<Vec<_>>(), [24, 30]);
     assert_eq!(effects.last(), Some(&Effect::Joined(A)));
 }
 

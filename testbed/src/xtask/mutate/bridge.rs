@@ -25,7 +25,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         name: "expired-taken-for-ended",
         breaks: "410 is lost history, not the end of a stream",
         file: DRIVER,
-        find: "(_, Trouble::Expired) => self.step(connection, Input::Expired, now).await,",
+        find: "(_, Trouble::Expired) => self.step(connection, Input::Expired, now),",
         put: "",
         test: "-p tidings-bridge --test watch a_gap_is_marked_counted_and_reported",
     },

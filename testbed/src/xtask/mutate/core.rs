@@ -30,8 +30,8 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         name: "skip-probe",
         breaks: "a position that the cluster has not reached is a rewind",
         file: WATCH,
-        find: "if current < self.newest {",
-        put: "if current < self.newest && false {",
+        find: "if version < since.min(self.newest) {",
+        put: "if version < since.min(self.newest) && false {",
         test: MODEL,
     },
     Mutation {
