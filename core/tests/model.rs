@@ -261,4 +261,15 @@ mod remembered {
             Crash,
         ]);
     }
+
+    #[test]
+    fn updated_and_then_left_before_a_crash() {
+        let mut actions = vec![Action::Write(0), Action::Read, Action::Read, Action::WriteElsewhere];
+        actions.extend([Action::Read, Action::Join(0, 0), Action::Compact, Action::Crash]);
+        actions.extend([Action::Read, Action::Read, Action::Read, Action::Write(2), Action::Read]);
+        actions.extend([Action::Flush, Action::Write(2), Action::Read, Action::Read, Action::Edit(0, 2)]);
+        actions.extend([Action::Deliver(0), Action::Write(0), Action::Deliver(0), Action::Deliver(0)]);
+        actions.push(Action::Crash);
+        run_mortal(&actions);
+    }
 }
