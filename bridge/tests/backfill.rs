@@ -126,6 +126,7 @@ async fn what_etcd_has_forgotten_is_marked() {
     let mut world = Severable::start("forgotten", &["changes", "goes"], |_| ()).await;
     world.proxy.set(Link::Cut);
     let todos = world.todos.clone();
+    todos.write("default", "changes", "zero").await;
     todos.write("default", "changes", "one").await;
     todos.delete("default", "goes").await;
     world.control_plane.etcd.compact().await.unwrap();

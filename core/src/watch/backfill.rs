@@ -377,3 +377,6 @@ impl Watch {
 fn size(object: &Object) -> usize {
     object.body.len() + 512
 }
+
+#[cfg(test)]
+mod tests;

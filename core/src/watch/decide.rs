@@ -264,13 +264,6 @@ impl Watch {
         if was.as_ref().is_some_and(|was| was.is_after(meta, epoch)) {
             return;
         }
-        // Later versions than this one may have been told before a crash. That it left is for the LIST to say, which is
-        // later than all of them; or the stream says that it ended.
-        let listed = matches!(follower.phase, Phase::Listing { .. } | Phase::Seam { .. });
-        let leaves = was.as_ref().is_none_or(|was| was.uid == meta.uid);
-        if live && listed && leaves && !follower.selection.selects(&meta.key) {
-            return;
-        }
         let doubt = self.take_doubt(slot, meta, epoch).filter(|_| was.is_none());
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         let selected = follower.selection.selects(&meta.key);
@@ -350,8 +343,8 @@ impl Watch {
         };
         let doubt = self.take_doubt(slot, meta, telling.epoch);
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
-        // A stream that has everything would have shown it again before, and all versions of what is selected.
-        let skipped = skipped || was.is_none() || !follower.selection.selects(&meta.key);
+        // A stream that has everything would have shown it again before.
+        let skipped = skipped || was.is_none();
         let Some(was) = was.or(doubt) else { return };
         if was.uid != meta.uid {
             self.tell_gone(slot, &meta.key, &was, before_version(meta), telling);
