@@ -20,6 +20,9 @@ pub struct Metrics {
     skipped: Family<ResourceLabels, Counter>,
     reconnects: Family<ReconnectLabels, Counter>,
     gaps: Family<ResourceLabels, Counter>,
+    backfill_requests: Family<ResourceLabels, Counter>,
+    recovered: Family<ResourceLabels, Counter>,
+    unrecovered: Family<ResourceLabels, Counter>,
     known: Family<ResourceLabels, Gauge>,
     routed: Family<SubscriptionLabels, Counter>,
     sent: Family<SubscriptionLabels, Counter>,
@@ -45,6 +48,12 @@ pub struct WatchMetrics {
     pub skipped: Counter,
     /// Stretches of history that were lost.
     pub gaps: Counter,
+    /// Reads of single versions, to recover what lies in such a stretch.
+    pub backfill_requests: Counter,
+    /// Versions and deletions that were recovered.
+    pub recovered: Counter,
+    /// Objects of which something could not be recovered.
+    pub unrecovered: Counter,
     /// Objects believed to exist.
     pub known: Gauge,
     reconnects: Family<ReconnectLabels, Counter>,
@@ -108,6 +117,24 @@ impl Default for Metrics {
         );
         let gaps = Family::default();
         registry.register("gaps", "Stretches of history that were lost and reconciled", gaps.clone());
+        let backfill_requests = Family::default();
+        registry.register(
+            "backfill_requests",
+            "Reads of single versions, to recover what was lost",
+            backfill_requests.clone(),
+        );
+        let recovered = Family::default();
+        registry.register(
+            "recovered",
+            "Versions and deletions recovered from lost history",
+            recovered.clone(),
+        );
+        let unrecovered = Family::default();
+        registry.register(
+            "unrecovered_objects",
+            "Objects of which not every version was recovered from lost history, and that are marked",
+            unrecovered.clone(),
+        );
         let known = Family::default();
         registry.register("known_objects", "Objects believed to exist", known.clone());
         let routed = Family::default();
@@ -165,6 +192,9 @@ impl Default for Metrics {
             skipped,
             reconnects,
             gaps,
+            backfill_requests,
+            recovered,
+            unrecovered,
             known,
             routed,
             sent,
@@ -192,6 +222,9 @@ impl Metrics {
             received: self.received.get_or_create(&labels).clone(),
             skipped: self.skipped.get_or_create(&labels).clone(),
             gaps: self.gaps.get_or_create(&labels).clone(),
+            backfill_requests: self.backfill_requests.get_or_create(&labels).clone(),
+            recovered: self.recovered.get_or_create(&labels).clone(),
+            unrecovered: self.unrecovered.get_or_create(&labels).clone(),
             known: self.known.get_or_create(&labels).clone(),
             reconnects: self.reconnects.clone(),
             resource: labels.resource,
@@ -264,7 +297,7 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains(r#"tidings_acked_total{namespace="shop",subscription="orders"} 1"#), "{text}");
         assert!(text.contains(r#"reason="expired"} 1"#), "{text}");
-        assert_eq!(text.matches("# HELP").count(), 17, "{text}");
+        assert_eq!(text.matches("# HELP").count(), 20, "{text}");
         metrics.forget("shop/orders");
         assert!(!metrics.render().contains("shop"));
     }

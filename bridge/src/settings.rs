@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use tidings_config::process::{Backoff, BridgeSettings};
+use tidings_config::process::{Backfill, Backoff, BridgeSettings};
 use tidings_core::delivery;
 
 use crate::clock::Clock;
 use crate::journal::Memory;
 use crate::metrics::Metrics;
 use crate::state::State;
-use crate::watch::{WatchContext, WatchSettings};
+use crate::watch::{BackfillSettings, WatchContext, WatchSettings};
 
 /// What every Watch shares.
 pub(crate) fn watch_context(
@@ -35,8 +35,20 @@ pub(crate) fn watch_context(
             silence_limit: settings.silence_limit.get(),
             reconnect: backoff(settings.reconnect_backoff),
             relist: backoff(settings.list_backoff),
+            backfill: backfill(settings.backfill),
         },
         namespace: None,
+    }
+}
+
+fn backfill(backfill: Backfill) -> BackfillSettings {
+    let Backfill { requests, at_once, rate, timeout, bytes } = backfill;
+    BackfillSettings {
+        requests,
+        at_once: usize::try_from(at_once.get()).unwrap_or(usize::MAX),
+        per_second: rate.get(),
+        time: timeout.get(),
+        bytes: bytes.get(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! Before: bridge/src/pipeline.rs
 //! Next: bridge/src/watch/reader.rs
 
+mod backfill;
 mod connection;
 mod cursor;
 mod decode;
@@ -28,6 +29,7 @@ use tidings_core::delivery::Backoff;
 use tidings_core::object::ResourceVersion;
 use tidings_core::route::{Resource, Route, Selection};
 use tidings_core::watch::Watch as Machine;
+use tidings_core::watch::backfill::Limits;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
@@ -37,6 +39,7 @@ use crate::journal::{Journal, Memory};
 use crate::metrics::Metrics;
 use crate::state::State;
 use crate::state::record::{StoredWatch, WatchName, WatchRecord};
+pub use backfill::BackfillSettings;
 use followers::Followers;
 use keeper::Keeper;
 
@@ -57,6 +60,8 @@ pub struct WatchSettings {
     pub reconnect: Backoff,
     /// Between attempts to read the whole state.
     pub relist: Backoff,
+    /// How much of what lies in a gap is recovered.
+    pub backfill: BackfillSettings,
 }
 
 /// What a Watch shares with the rest of the process.
@@ -200,7 +205,7 @@ impl Parts {
         let Some(state) = &context.state else {
             let (machine, journal) = (Machine::default(), Journal::new(memory));
             let followers = Followers::restore(id, context.cluster.clone(), None, None, &[], |_| None);
-            return Ok(Self { name, machine, journal, followers, keeper: None });
+            return Ok(Self { name, machine, journal, followers, keeper: None }.recovering(context));
         };
         let StoredWatch { record, saved, chunks } = stored.unwrap_or_default();
         let WatchRecord { resource, head, next, subscriptions } = record;
@@ -214,7 +219,13 @@ impl Parts {
         let journal = Journal::restore(memory, next.max(1), cursors, chunks);
         let machine = Machine::restore(head, saved, doubts);
         let keeper = Some(Keeper::new(state.clone(), name.clone(), told));
-        Ok(Self { name, machine, journal, followers, keeper })
+        Ok(Self { name, machine, journal, followers, keeper }.recovering(context))
+    }
+
+    fn recovering(mut self, context: &WatchContext) -> Self {
+        let BackfillSettings { requests, bytes, .. } = context.settings.backfill;
+        self.machine.set_backfill(Limits { requests, bytes });
+        self
     }
 
     /// What was stored is of another history.

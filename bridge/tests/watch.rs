@@ -162,7 +162,8 @@ async fn a_gap_is_marked_counted_and_reported() {
     let client = control_plane.client().await.unwrap();
     let todos = Todos::install(&client, "gap").await;
     let before = todos.write("default", "milk", "one").await;
-    let (recorder, mut pipeline) = (Recorder::default(), pipeline(&client, |_| ()));
+    let (recorder, mut pipeline) =
+        (Recorder::default(), pipeline(&client, |settings| settings.backfill.requests = 0));
     let kind = todo_kind(&todos.group);
     pipeline.add(route("s", &todos.group, &["default"]), recorder.target(), PLACE.into(), delivery()).await;
     recorder.hears(&["snapshot milk"]).await;

@@ -80,6 +80,28 @@ pub struct BridgeSettings {
     pub reconnect_backoff: Backoff,
     /// Wait before the initial state is read again after a failure.
     pub list_backoff: Backoff,
+    /// Recovering versions that a watch cannot bring any more, after an outage or a restart of the API server. It still
+    /// has them for 5 to 10 minutes.
+    pub backfill: Backfill,
+}
+
+/// What is asked of the API server to recover versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline)]
+pub struct Backfill {
+    /// Most requests, each for one version of one object, every time history was lost. What is not recovered is marked
+    /// in Events. `0` recovers nothing.
+    pub requests: u32,
+    /// Most requests at the same time.
+    pub at_once: NonZeroU32,
+    /// Most requests per second.
+    pub rate: NonZeroU32,
+    /// Time after which nothing more is asked, every time history was lost. Changes of objects that are not recovered yet
+    /// wait until then at the latest.
+    pub timeout: Duration,
+    /// Memory for objects that wait until their versions are recovered, for each Watch. What does not fit is marked.
+    pub bytes: ByteSize,
 }
 
 /// A wait that doubles with each failure in a row, varied at random.
@@ -133,6 +155,19 @@ impl Default for BridgeSettings {
             retry_backoff: Backoff { first: Duration::from_millis(100), max: Duration::from_secs(30) },
             reconnect_backoff: Backoff { first: Duration::from_millis(25), max: Duration::from_secs(1) },
             list_backoff: Backoff { first: Duration::from_millis(500), max: Duration::from_secs(30) },
+            backfill: Backfill::default(),
+        }
+    }
+}
+
+impl Default for Backfill {
+    fn default() -> Self {
+        Self {
+            requests: 1000,
+            at_once: NonZeroU32::MIN.saturating_add(3),
+            rate: NonZeroU32::MIN.saturating_add(49),
+            timeout: Duration::from_secs(30),
+            bytes: ByteSize::from_mebibytes(16),
         }
     }
 }
@@ -161,6 +196,7 @@ impl BridgeSettings {
             retry_backoff,
             reconnect_backoff,
             list_backoff,
+            backfill: Backfill { requests: _, at_once, rate, timeout, bytes: _ },
         } = self;
         let mut errors = FieldErrors::new();
         let mut require = |holds: bool, path: &str, problem: &str| {
@@ -214,6 +250,13 @@ impl BridgeSettings {
             *status_interval >= Duration::from_millis(100),
             "status_interval",
             "must be at least 100ms, for the API server's sake",
+        );
+        require(at_once.get() <= 100, "backfill.at_once", "must be at most 100, for the API server's sake");
+        require(rate.get() <= 1000, "backfill.rate", "must be at most 1000, for the API server's sake");
+        require(
+            *timeout <= Duration::from_secs(600),
+            "backfill.timeout",
+            "must be at most 10m: no server has versions longer, and changes wait",
         );
         for (path, backoff) in [
             ("retry_backoff", retry_backoff),

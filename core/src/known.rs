@@ -209,6 +209,11 @@ impl Slots {
         }
     }
 
+    /// Whether there is one.
+    pub fn any(&self) -> bool {
+        self.low != 0 || self.high.iter().any(|word| *word != 0)
+    }
+
     /// Adds `slot`.
     pub fn insert(&mut self, slot: Slot) {
         match slot.0.checked_sub(64) {

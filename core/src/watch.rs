@@ -7,6 +7,7 @@
 //! Before: bridge/src/watch.rs
 //! Next: core/src/route.rs
 
+pub mod backfill;
 mod decide;
 mod follower;
 pub mod saved;
@@ -20,6 +21,7 @@ use crate::change::{Change, ChangeKinds, Epoch};
 use crate::known::{Known, Slot};
 use crate::object::{Meta, Object, ObjectKey, ResourceVersion};
 use crate::route::Selection;
+use backfill::{Answer, Ask, Backfill};
 use follower::{Follower, Phase};
 use saved::Doubted;
 
@@ -104,6 +106,15 @@ pub enum Input {
         /// The version of its pages.
         version: ResourceVersion,
     },
+    /// The answer to what [`Effect::Ask`] asked.
+    Answered {
+        /// Which.
+        number: u64,
+        /// What the server said.
+        answer: Answer,
+    },
+    /// There will be no more answers.
+    AskedEnough,
 }
 
 /// What is to be done.
@@ -130,7 +141,18 @@ pub enum Effect {
     StopList(Slot),
     /// This Subscription has been told everything that exists.
     Joined(Slot),
-    /// The history between this version and the present is lost.
+    /// Ask the server what an object was.
+    Ask(Ask),
+    /// Nothing that was asked needs an answer any more.
+    StopAsking,
+    /// What was to be found of one name in a gap was found.
+    Recovered {
+        /// How many versions and deletions, with the one that exists.
+        versions: usize,
+        /// None is missing.
+        whole: bool,
+    },
+    /// The watch cannot bring the history between this version and the present any more.
     Gap {
         /// The last version that was decided.
         since: ResourceVersion,
@@ -174,6 +196,7 @@ pub struct Watch {
     doubts: BTreeMap<(Slot, ObjectKey), Doubted>,
     /// Slots whose stored views nobody needs any more.
     emptied: Vec<Slot>,
+    backfill: Backfill,
 }
 
 /// What is open towards the API server.
@@ -212,6 +235,7 @@ impl Default for Watch {
             followers: Vec::new(),
             doubts: BTreeMap::new(),
             emptied: Vec::new(),
+            backfill: Backfill::default(),
         }
     }
 }
@@ -241,7 +265,7 @@ impl Watch {
                     self.advance(version, &mut effects);
                 }
             }
-            Input::Ended { empty } => self.ended(empty),
+            Input::Ended { empty } => self.ended(empty, &mut effects),
             Input::Expired => self.expired(&mut effects),
             Input::Join { slot, selection, on } => self.join(slot, selection, on, &mut effects),
             Input::Edit { slot, selection, on } => self.edit(slot, selection, on, &mut effects),
@@ -252,6 +276,8 @@ impl Watch {
             Input::ListComplete { slot, list, version } => {
                 self.list_complete(slot, list, version, now, &mut effects);
             }
+            Input::Answered { number, answer } => self.answered(number, answer, &mut effects),
+            Input::AskedEnough => self.asked_enough(&mut effects),
         }
         effects
     }
@@ -265,9 +291,10 @@ impl Watch {
     }
 
     /// Everything up to here is decided; none before the first snapshot is complete, nor while a later one
-    /// is under way.
+    /// or what it showed to have changed is under way.
     pub fn position(&self) -> Option<ResourceVersion> {
         match self.stream {
+            _ if self.recovering_since().is_some() => None,
             Stream::Closed | Stream::Live { .. } => self.position,
             Stream::Lost | Stream::Snapshot { .. } => None,
         }
@@ -288,9 +315,9 @@ impl Watch {
         self.rewind(now, &mut Vec::new());
     }
 
-    /// Asks again for the LISTs that are under way, for a caller that lost them.
+    /// Asks again for the LISTs that are under way, and for answers, for a caller that lost them.
     pub fn restart_lists(&mut self) -> Vec<Effect> {
-        let mut effects = Vec::new();
+        let mut effects: Vec<_> = self.asks().collect();
         for slot in (0..self.followers.len()).map(Slot) {
             if let Some(Follower { phase: Phase::Listing { list, .. }, .. }) = &mut self.followers[slot.0] {
                 self.lists += 1;
@@ -306,7 +333,7 @@ impl Watch {
         &self.known
     }
 
-    fn ended(&mut self, empty: bool) {
+    fn ended(&mut self, empty: bool, effects: &mut Vec<Effect>) {
         match self.stream {
             Stream::Live { .. } => {
                 self.empty_streams = if empty { self.empty_streams + 1 } else { 0 };
@@ -317,10 +344,12 @@ impl Watch {
         }
         if self.stream == Stream::Lost {
             self.empty_streams = 0;
+            self.forget_backfill(effects);
         }
     }
 
     fn expired(&mut self, effects: &mut Vec<Effect>) {
+        self.forget_backfill(effects);
         if matches!(self.stream, Stream::Live { .. } | Stream::Closed)
             && let Some(since) = self.position
         {
@@ -331,6 +360,7 @@ impl Watch {
 
     /// The history that was decided is not the cluster's any more.
     fn rewind(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        self.forget_backfill(effects);
         self.epoch = Epoch(now.max(self.epoch.0 + 1));
         self.stream = Stream::Lost;
         (self.position, self.newest) = (None, ResourceVersion::default());

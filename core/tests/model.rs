@@ -52,6 +52,38 @@ fn any_mortal_action() -> impl Strategy<Value = Action> {
     ]
 }
 
+/// The same where the server answers what is asked about single versions, or does not.
+fn any_action_with_answers(action: impl Strategy<Value = Action>) -> impl Strategy<Value = Action> {
+    prop_oneof![
+        75 => action,
+        10 => Just(Action::Answer),
+        1 => Just(Action::CompactVersions),
+        1 => Just(Action::FailAnswer),
+        1 => Just(Action::AskedEnough),
+    ]
+}
+
+/// What happens while everything can be recovered: the watch history is lost again and again, versions are not.
+fn any_harmless_action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        12 => (0..6_usize).prop_map(Action::Write),
+        4 => (0..6_usize).prop_map(Action::Delete),
+        3 => (0..6_usize).prop_map(Action::Recreate),
+        2 => Just(Action::WriteElsewhere),
+        25 => Just(Action::Read),
+        20 => Just(Action::Answer),
+        3 => Just(Action::Break),
+        2 => Just(Action::Compact),
+        1 => Just(Action::Bookmark),
+        2 => Just(Action::Repeat),
+    ]
+}
+
+/// Of requests about what lies in a gap there may be none, too few, or enough.
+fn any_requests() -> impl Strategy<Value = u32> {
+    prop_oneof![Just(0), Just(3), Just(1000)]
+}
+
 /// The same sequences in every run, so that a failure is there again tomorrow. To look for others:
 /// `PROPTEST_RNG_SEED=$RANDOM PROPTEST_CASES=100000 cargo test -p tidings-core --test model`.
 fn config() -> ProptestConfig {
@@ -72,7 +104,43 @@ proptest! {
     fn consumers_end_up_with_what_the_cluster_holds(
         actions in proptest::collection::vec(any_action(), 1..120)
     ) {
-        let mut world = World::default();
+        let mut world = World::new(0);
+        for action in actions {
+            world.act(action);
+        }
+        world.settle();
+    }
+
+    #[test]
+    fn consumers_end_up_with_what_the_cluster_holds_whatever_is_recovered(
+        requests in any_requests(),
+        actions in proptest::collection::vec(any_action_with_answers(any_action()), 1..140)
+    ) {
+        let mut world = World::new(requests);
+        for action in actions {
+            world.act(action);
+        }
+        world.settle();
+    }
+
+    #[test]
+    fn consumers_end_up_with_what_the_cluster_holds_when_a_crash_interrupts_recovering(
+        requests in any_requests(),
+        actions in proptest::collection::vec(any_action_with_answers(any_mortal_action()), 1..180)
+    ) {
+        let mut world = World::mortal(requests);
+        world.edits_are_stored = true;
+        for action in actions {
+            world.act(action);
+        }
+        world.settle();
+    }
+
+    #[test]
+    fn no_version_is_missing_while_the_server_has_it(
+        actions in proptest::collection::vec(any_harmless_action(), 1..160)
+    ) {
+        let mut world = World::strict();
         for action in actions {
             world.act(action);
         }
@@ -83,7 +151,7 @@ proptest! {
     fn consumers_end_up_with_what_the_cluster_holds_whenever_the_process_crashes(
         actions in proptest::collection::vec(any_mortal_action(), 1..160)
     ) {
-        let mut world = World::mortal();
+        let mut world = World::mortal(0);
         for action in actions {
             world.act(action);
         }
@@ -96,7 +164,7 @@ mod remembered {
     use super::*;
 
     fn run(actions: &[Action]) {
-        let mut world = World::default();
+        let mut world = World::new(1000);
         for action in actions {
             world.act(*action);
         }
@@ -135,7 +203,7 @@ mod remembered {
     }
 
     fn run_mortal(actions: &[Action]) {
-        let mut world = World::mortal();
+        let mut world = World::mortal(1000);
         for action in actions {
             world.act(*action);
         }

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use tidings_core::known::Slot;
 use tidings_core::route::Resource;
+use tidings_core::watch::backfill::Ask;
 use tidings_core::watch::{Input, Plan, Watch};
 use tokio::task::AbortHandle;
 
 use super::WatchContext;
+use super::backfill::Asks;
 use super::lists::Lists;
 use super::reader::{Job, Reader};
 use super::request::Endpoint;
@@ -26,6 +28,7 @@ pub(super) struct Connection {
     pub(super) metrics: WatchMetrics,
     ring: RingSender,
     pub(super) lists: Lists,
+    pub(super) asks: Asks,
     reader: Option<AbortHandle>,
     pub(super) job: Job,
     pub(super) run: u64,
@@ -44,9 +47,12 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(context: &WatchContext, resource: &Resource, ring: RingSender, lists: Lists) -> Self {
         let namespace = context.namespace.as_deref().filter(|_| resource.namespaced);
+        let endpoint = Endpoint::new(context.client.clone(), resource, namespace);
+        let type_meta = TypeMeta { api_version: resource.api_version(), kind: resource.kind.clone() };
         Self {
-            endpoint: Endpoint::new(context.client.clone(), resource, namespace),
-            type_meta: TypeMeta { api_version: resource.api_version(), kind: resource.kind.clone() },
+            asks: Asks::new(endpoint.clone(), type_meta.clone(), context.settings),
+            endpoint,
+            type_meta,
             metrics: context.metrics.watch(&resource.to_string()),
             ring,
             lists,
@@ -90,6 +96,11 @@ impl Connection {
 
     pub(super) fn list(&mut self, slot: Slot, list: u32, context: &WatchContext) {
         self.lists.start(slot, list, self.endpoint.clone(), self.type_meta.clone(), context.settings);
+    }
+
+    pub(super) fn ask(&mut self, ask: Ask) {
+        self.metrics.backfill_requests.inc();
+        self.asks.push(ask);
     }
 
     /// Something came: the server is well, and this is counted.

@@ -3,6 +3,7 @@
 //! Before: bridge/src/watch/scan.rs
 //! Next: core/src/watch.rs
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,12 +99,24 @@ pub(super) fn line(line: Line<'_>, type_meta: &TypeMeta) -> Decoded {
 
 /// Reads a page of a LIST.
 pub(super) fn page(text: &[u8], type_meta: &TypeMeta) -> Result<Page, scan::Error> {
+    page_with(text, type_meta, Cow::Borrowed)
+}
+
+/// The same, of which each object is read as `change` makes it.
+pub(super) fn page_with<'a>(
+    text: &'a [u8],
+    type_meta: &TypeMeta,
+    change: impl Fn(&'a [u8]) -> Cow<'a, [u8]>,
+) -> Result<Page, scan::Error> {
     let list: RawList<'_> = serde_json::from_slice(text)?;
     let items = list.items.unwrap_or_default();
     Ok(Page {
         version: list.metadata.resource_version.parse::<ResourceVersion>()?,
         next: Some(list.metadata.next).filter(|next| !next.is_empty()),
-        items: items.into_iter().map(|item| object(item.get().as_bytes(), false, type_meta)).collect(),
+        items: items
+            .into_iter()
+            .map(|item| object(&change(item.get().as_bytes()), false, type_meta))
+            .collect(),
     })
 }
 

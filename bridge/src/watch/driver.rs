@@ -184,6 +184,9 @@ impl Driver {
                         self.step(&mut connection, input, now);
                     }
                 }
+                input = connection.asks.next(), if ready => {
+                    self.step(&mut connection, input, self.context.clock.unix_seconds());
+                }
                 Some((run, what)) = news.recv(), if ready => {
                     if run == connection.run && let Some(stop) = self.news(&mut connection, what) {
                         self.hand_over();
@@ -304,6 +307,14 @@ impl Driver {
                 self.followers.set_joined(slot, false);
             }
             Effect::StopList(slot) => connection.lists.stop(slot),
+            Effect::Ask(ask) => connection.ask(ask),
+            Effect::StopAsking => connection.asks.stop(),
+            Effect::Recovered { versions, whole } => {
+                connection.metrics.recovered.inc_by(u64::try_from(versions).unwrap_or(u64::MAX));
+                if !whole {
+                    connection.metrics.unrecovered.inc();
+                }
+            }
             Effect::Joined(slot) => self.joined(slot),
             Effect::Gap { since } => {
                 connection.metrics.gaps.inc();

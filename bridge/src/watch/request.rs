@@ -7,7 +7,7 @@ use http::{HeaderMap, Request, Response, header};
 use http_body_util::{BodyExt, Limited};
 use kube::client::Body;
 use serde::Deserialize;
-use tidings_core::object::ResourceVersion;
+use tidings_core::object::{ObjectKey, ResourceVersion};
 use tidings_core::route::Resource;
 
 use crate::chain::chain;
@@ -100,6 +100,10 @@ pub(super) struct StatusDetails {
 #[derive(Clone)]
 pub(super) struct Endpoint {
     client: kube::Client,
+    /// Of the group and version.
+    root: String,
+    plural: String,
+    /// Of the collection that is watched.
     path: String,
 }
 
@@ -136,16 +140,30 @@ impl Trouble {
 
 impl Endpoint {
     pub(super) fn new(client: kube::Client, resource: &Resource, namespace: Option<&str>) -> Self {
-        let mut path = if resource.group.is_empty() {
+        let root = if resource.group.is_empty() {
             format!("/api/{}", resource.version)
         } else {
             format!("/apis/{}/{}", resource.group, resource.version)
         };
-        if let Some(namespace) = namespace {
-            path += &format!("/namespaces/{namespace}");
-        }
-        path += &format!("/{}", resource.plural);
-        Self { client, path }
+        let plural = resource.plural.clone();
+        let path = collection(&root, namespace, &plural);
+        Self { client, root, plural, path }
+    }
+
+    /// A LIST of nothing but the object of this name, as it was at `version`. The path is that of its namespace: on the
+    /// one of all namespaces the server would read the whole collection.
+    pub(super) async fn exactly(
+        &self,
+        key: &ObjectKey,
+        version: ResourceVersion,
+        limit: usize,
+    ) -> Result<Bytes, Trouble> {
+        let path = collection(&self.root, key.namespace(), &self.plural);
+        let name = query_escaped(&selector_escaped(key.name()));
+        let query = format!(
+            "fieldSelector=metadata.name%3D{name}&resourceVersionMatch=Exact&resourceVersion={version}"
+        );
+        collect(self.send(&path, &query).await?, limit).await
     }
 
     /// The newest version of the cluster, by a consistent read of next to nothing.
@@ -171,7 +189,7 @@ impl Endpoint {
             "watch=true&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={}",
             timeout.as_secs()
         );
-        Ok(self.send(&query).await?.into_body())
+        Ok(self.send(&self.path, &query).await?.into_body())
     }
 
     /// A stream of the present state, followed by changes. The empty version asks for a consistent state:
@@ -182,20 +200,15 @@ impl Endpoint {
              &resourceVersionMatch=NotOlderThan&timeoutSeconds={}",
             timeout.as_secs()
         );
-        Ok(self.send(&query).await?.into_body())
+        Ok(self.send(&self.path, &query).await?.into_body())
     }
 
     async fn get(&self, query: &str, limit: usize) -> Result<Bytes, Trouble> {
-        let body = Limited::new(self.send(query).await?.into_body(), limit);
-        match body.collect().await {
-            Ok(collected) => Ok(collected.to_bytes()),
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Trouble::TooLarge { limit }),
-            Err(error) => Err(Trouble::Broken { reason: chain(&*error) }),
-        }
+        collect(self.send(&self.path, query).await?, limit).await
     }
 
-    async fn send(&self, query: &str) -> Result<Response<Body>, Trouble> {
-        let request = Request::get(format!("{}?{query}", self.path))
+    async fn send(&self, path: &str, query: &str) -> Result<Response<Body>, Trouble> {
+        let request = Request::get(format!("{path}?{query}"))
             .header(header::ACCEPT, "application/json")
             // A compressed watch is one gzip member per flush from 1.37 on, of which decoders read the first.
             .header(header::ACCEPT_ENCODING, "identity")
@@ -237,6 +250,33 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
+async fn collect(response: Response<Body>, limit: usize) -> Result<Bytes, Trouble> {
+    match Limited::new(response.into_body(), limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Trouble::TooLarge { limit }),
+        Err(error) => Err(Trouble::Broken { reason: chain(&*error) }),
+    }
+}
+
+/// The path of a collection, in one namespace or all of them.
+fn collection(root: &str, namespace: Option<&str>, plural: &str) -> String {
+    match namespace {
+        Some(namespace) => format!("{root}/namespaces/{namespace}/{plural}"),
+        None => format!("{root}/{plural}"),
+    }
+}
+
+/// Some built-in kinds allow in names what separates terms of a selector.
+fn selector_escaped(name: &str) -> String {
+    name.chars().fold(String::with_capacity(name.len()), |mut escaped, character| {
+        if matches!(character, '\\' | ',' | '=') {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+        escaped
+    })
+}
+
 /// Continue tokens are URL-safe base64 today; nothing promises that.
 fn query_escaped(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut escaped, byte| {
@@ -273,5 +313,10 @@ mod tests {
     fn a_continue_token_survives_the_query() {
         assert_eq!(query_escaped("aZ0-_.~"), "aZ0-_.~");
         assert_eq!(query_escaped("a+/=&"), "a%2B%2F%3D%26");
+    }
+
+    #[test]
+    fn a_name_is_one_term_of_a_selector() {
+        assert_eq!(selector_escaped(r"system:a,b=c\d"), r"system:a\,b\=c\\d");
     }
 }

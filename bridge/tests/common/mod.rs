@@ -16,7 +16,7 @@ use tidings_bridge::deliver::DeliverySettings;
 use tidings_bridge::journal::Memory;
 use tidings_bridge::metrics::Metrics;
 use tidings_bridge::pipeline::Pipeline;
-use tidings_bridge::watch::{WatchContext, WatchSettings, WatchState};
+use tidings_bridge::watch::{BackfillSettings, WatchContext, WatchSettings, WatchState};
 use tidings_config::sink::stdout::StdoutFormat;
 use tidings_core::change::ChangeKinds;
 use tidings_core::delivery::{Backoff, Outcome};
@@ -144,6 +144,13 @@ pub(crate) fn pipeline_with(
         silence_limit: Duration::from_secs(150),
         reconnect: backoff,
         relist: backoff,
+        backfill: BackfillSettings {
+            requests: 1000,
+            at_once: 4,
+            per_second: 50,
+            time: Duration::from_secs(30),
+            bytes: 16 << 20,
+        },
     };
     change(&mut settings);
     let metrics = Metrics::default();

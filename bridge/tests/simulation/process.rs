@@ -9,7 +9,7 @@ use tidings_bridge::deliver::DeliverySettings;
 use tidings_bridge::journal::Memory;
 use tidings_bridge::metrics::Metrics;
 use tidings_bridge::pipeline::{Pipeline, Report};
-use tidings_bridge::watch::{WatchContext, WatchSettings};
+use tidings_bridge::watch::{BackfillSettings, WatchContext, WatchSettings};
 use tidings_core::delivery::Backoff;
 use tidings_core::route::Route;
 use tidings_sinks::Target;
@@ -85,6 +85,13 @@ impl Process {
             silence_limit: Duration::from_secs(4),
             reconnect: backoff(500),
             relist: backoff(2000),
+            backfill: BackfillSettings {
+                requests: 1000,
+                at_once: 4,
+                per_second: 50,
+                time: Duration::from_secs(30),
+                bytes: 16 << 20,
+            },
         };
         let context = WatchContext {
             client: server.client(&fence),

@@ -19,6 +19,17 @@ enum Standing {
     Rewind,
 }
 
+/// Where a version came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A stream that has every version in order.
+    Stream,
+    /// A snapshot: nothing is known of what came before it.
+    Snapshot,
+    /// The versions in a gap, in order as in a stream.
+    Backfill,
+}
+
 /// The Changes of one object that several Subscriptions share: one body, however many are told.
 pub(super) struct Telling {
     epoch: Epoch,
@@ -29,34 +40,54 @@ impl Watch {
     /// ADDED, MODIFIED, or an object of the snapshot.
     pub(super) fn present(&mut self, object: &Arc<Object>, now: u64, effects: &mut Vec<Effect>) {
         let meta = &object.meta;
-        let live = match self.stream {
-            Stream::Live { .. } => true,
-            Stream::Snapshot { .. } => false,
+        let source = match self.stream {
+            Stream::Live { .. } => Source::Stream,
+            Stream::Snapshot { .. } => Source::Snapshot,
             Stream::Closed | Stream::Lost => return,
         };
+        if self.waits(&meta.key) && self.hold(object, false, now, effects) {
+            return;
+        }
         let news = match self.standing(meta) {
             Standing::Rewind => return self.rewind(now, effects),
             Standing::News => true,
-            Standing::Repeat if live => return,
+            Standing::Repeat if source == Source::Stream => return,
             // Not every Subscription was told of what the Watch knows, so a repeat in a snapshot goes on.
             Standing::Repeat => false,
         };
         self.newest = self.newest.max(meta.resource_version);
+        if news && source == Source::Snapshot && self.gathers(object) {
+            return;
+        }
+        self.decide_present(object, source, news, false, effects);
+        if source == Source::Stream {
+            self.advance(meta.resource_version, effects);
+        }
+    }
+
+    /// Tells of a version that is not decided yet. `news`: nobody was told of it. `marked`: a version before it is
+    /// not known.
+    pub(super) fn decide_present(
+        &mut self,
+        object: &Arc<Object>,
+        source: Source,
+        news: bool,
+        marked: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let meta = &object.meta;
         let before = self.known.get(&meta.key).cloned();
-        let skipped = before.as_ref().is_some_and(|entry| entry.skipped);
+        let skipped = marked || before.as_ref().is_some_and(|entry| entry.skipped);
         self.known.put(meta, self.epoch, self.attempt);
         let mut telling = Telling::new(self.epoch);
         for slot in (0..self.followers.len()).map(Slot) {
-            self.tell_present(slot, object, before.as_ref(), skipped, live, &mut telling);
+            self.tell_present(slot, object, before.as_ref(), skipped, source, &mut telling);
         }
         if news && let Some(entry) = self.known.get_mut(&meta.key) {
             // Whoever is told of this version is told with the gap marked.
             entry.skipped = false;
         }
         telling.finish(effects);
-        if live {
-            self.advance(meta.resource_version, effects);
-        }
     }
 
     /// DELETED, with the version of the deletion.
@@ -65,22 +96,32 @@ impl Watch {
             return;
         }
         let meta = &object.meta;
-        let before = match self.known.get(&meta.key) {
-            Some(entry) if entry.version < meta.resource_version => self.known.remove(&meta.key),
-            // A uid dies once, so a life that is known at a later version did not end before it.
-            Some(entry) if entry.uid == meta.uid => return self.rewind(now, effects),
-            _ => None,
-        };
-        self.newest = self.newest.max(meta.resource_version);
-        let mut telling = Telling::new(self.epoch);
-        let skipped = before.as_ref().is_some_and(|entry| entry.skipped);
-        for slot in (0..self.followers.len()).map(Slot) {
-            self.tell_deleted(slot, object, before.as_ref(), skipped, &mut telling);
+        if self.waits(&meta.key) && self.hold(object, true, now, effects) {
+            return;
         }
-        telling.finish(effects);
+        // A uid dies once, so a life that is known at a later version did not end before it.
+        let rewound = |entry: &Entry| entry.version >= meta.resource_version && entry.uid == meta.uid;
+        if self.known.get(&meta.key).is_some_and(rewound) {
+            return self.rewind(now, effects);
+        }
+        self.newest = self.newest.max(meta.resource_version);
+        self.decide_deleted(object, Source::Stream, effects);
         if matches!(self.stream, Stream::Live { .. }) {
             self.advance(meta.resource_version, effects);
         }
+    }
+
+    /// Tells of the end of a life, if it is later than what is known under the name.
+    pub(super) fn decide_deleted(&mut self, object: &Arc<Object>, source: Source, effects: &mut Vec<Effect>) {
+        let meta = &object.meta;
+        let ended = self.known.get(&meta.key).is_some_and(|entry| entry.version < meta.resource_version);
+        let before = if ended { self.known.remove(&meta.key) } else { None };
+        let mut telling = Telling::new(self.epoch);
+        let skipped = before.as_ref().is_some_and(|entry| entry.skipped);
+        for slot in (0..self.followers.len()).map(Slot) {
+            self.tell_deleted(slot, object, before.as_ref(), skipped, source, &mut telling);
+        }
+        telling.finish(effects);
     }
 
     /// Something that could not be decoded. Where it can be named, the next version of the object says that
@@ -107,6 +148,9 @@ impl Watch {
         };
         if matches!(self.stream, Stream::Closed | Stream::Lost) {
             return;
+        }
+        if self.waits(&meta.key) {
+            self.give_up(&meta.key, effects);
         }
         if deleted {
             // That it is gone can be told without its content.
@@ -190,16 +234,17 @@ impl Watch {
     }
 
     /// Tells one Subscription of a version, by what that Subscription was told before. `skipped`: a version
-    /// since then could not be decoded. `live`: it came in a stream that has every version in order.
+    /// since then is not known.
     pub(super) fn tell_present(
         &mut self,
         slot: Slot,
         object: &Arc<Object>,
         before: Option<&Entry>,
         skipped: bool,
-        live: bool,
+        source: Source,
         telling: &mut Telling,
     ) {
+        let live = source != Source::Snapshot;
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         let meta = &object.meta;
         let was = match &mut follower.phase {
@@ -242,7 +287,7 @@ impl Watch {
                 telling.add(slot, kind, reason, gap, missed, Content::Object(object.clone()));
             }
         };
-        let found = if live { Reason::Watch } else { Reason::Reconcile };
+        let found = source.reason();
         match was {
             // It may have been told of it when its selection was another one.
             None if !selected && doubt.as_ref().is_some_and(|doubt| doubt.uid == meta.uid) => {
@@ -292,6 +337,7 @@ impl Watch {
         object: &Arc<Object>,
         before: Option<&Entry>,
         skipped: bool,
+        source: Source,
         telling: &mut Telling,
     ) {
         let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
@@ -314,11 +360,10 @@ impl Watch {
             Phase::Following => false,
         };
         let doubt = self.take_doubt(slot, meta, telling.epoch);
+        let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
         // A stream that has everything would have shown it again before.
         let skipped = skipped || missed || was.is_none();
-        let was = was.or(doubt);
-        let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
-        let Some(was) = was else { return };
+        let Some(was) = was.or(doubt) else { return };
         if was.uid != meta.uid {
             self.tell_gone(slot, &meta.key, &was, before_version(meta), telling);
         } else if follower.on.contains(ChangeKind::Deleted) {
@@ -329,7 +374,7 @@ impl Watch {
             } else {
                 Content::identity(&meta.key, &meta.uid, meta.resource_version, meta.resource_version)
             };
-            telling.add(slot, ChangeKind::Deleted, Reason::Watch, skipped || !known, 0, content);
+            telling.add(slot, ChangeKind::Deleted, source.reason(), skipped || !known, 0, content);
         }
     }
 
@@ -390,6 +435,17 @@ impl Watch {
 /// Whatever was under the name before `meta` was gone by then.
 pub(super) fn before_version(meta: &Meta) -> ResourceVersion {
     ResourceVersion(meta.resource_version.0.saturating_sub(1))
+}
+
+// === impl Source ===
+
+impl Source {
+    fn reason(self) -> Reason {
+        match self {
+            Self::Stream => Reason::Watch,
+            Self::Snapshot | Self::Backfill => Reason::Reconcile,
+        }
+    }
 }
 
 // === impl Telling ===

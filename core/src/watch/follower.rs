@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::decide::{Telling, before_version};
+use super::decide::{Source, Telling, before_version};
 use super::saved::{Doubted, Told};
 use super::view::View;
 use super::{Effect, Stream, Watch};
@@ -63,6 +63,13 @@ pub(super) enum Held {
         epoch: Epoch,
         skipped: bool,
     },
+}
+
+impl Follower {
+    /// It was told what exists, and hears what comes next.
+    pub(super) fn is_continued(&self) -> bool {
+        !self.fresh && matches!(self.phase, Phase::Following)
+    }
 }
 
 impl Watch {
@@ -309,10 +316,10 @@ impl Watch {
             let mut telling = Telling::new(epoch);
             match news {
                 Held::Present { object, skipped, .. } => {
-                    self.tell_present(slot, &object, None, skipped, true, &mut telling);
+                    self.tell_present(slot, &object, None, skipped, Source::Stream, &mut telling);
                 }
                 Held::Deleted { object, skipped, .. } => {
-                    self.tell_deleted(slot, &object, None, skipped, &mut telling);
+                    self.tell_deleted(slot, &object, None, skipped, Source::Stream, &mut telling);
                 }
             }
             telling.finish(effects);
@@ -339,8 +346,11 @@ impl Watch {
     }
 
     /// The Watch has decided everything up to `position`: where that is past the LIST, Known and the view
-    /// agree, and the view becomes bits.
+    /// agree, and the view becomes bits. While something is recovered, Known is behind.
     pub(super) fn close_seams(&mut self, position: ResourceVersion, effects: &mut Vec<Effect>) {
+        if self.recovering_since().is_some() {
+            return;
+        }
         for slot in (0..self.followers.len()).map(Slot) {
             let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { continue };
             match &mut follower.phase {

@@ -193,7 +193,7 @@ impl Watch {
             follower.as_ref().map(|follower| follower.save(Slot(slot)))
         };
         Head {
-            position: self.position,
+            position: self.recovering_since().or(self.position),
             reconciling: self.position().is_none(),
             newest: self.newest,
             epoch: self.epoch,

@@ -12,6 +12,7 @@ use crate::object::ResourceVersion;
 impl Watch {
     /// A new attempt: marks of an earlier one count for nothing, and every Subscription takes part.
     pub(super) fn snapshot_started(&mut self, effects: &mut Vec<Effect>) {
+        self.forget_backfill(effects);
         self.attempt += 1;
         self.stream = Stream::Snapshot { sound: true };
         for slot in (0..self.followers.len()).map(Slot) {
@@ -27,6 +28,7 @@ impl Watch {
                 }
             }
         }
+        self.gather();
     }
 
     /// Everything that exists was seen: what was told and not seen is gone.
@@ -40,6 +42,7 @@ impl Watch {
         if version < self.newest {
             return self.rewind(now, effects);
         }
+        self.gather_gone(sound, version);
         if sound {
             self.conclude_deletes(version, effects);
         } else {
@@ -54,6 +57,7 @@ impl Watch {
         self.position = Some(version);
         self.newest = version;
         self.stream = Stream::Live { since: version };
+        self.ask_all(effects);
     }
 
     fn conclude_deletes(&mut self, version: ResourceVersion, effects: &mut Vec<Effect>) {
@@ -113,7 +117,9 @@ impl Watch {
         version: ResourceVersion,
         effects: &mut Vec<Effect>,
     ) {
-        let gone = view.take_if(|key, told| self.known.get(key).is_none_or(|entry| entry.uid != told.uid));
+        let gone = view.take_if(|key, told| {
+            !self.waits(key) && self.known.get(key).is_none_or(|entry| entry.uid != told.uid)
+        });
         let mut telling = Telling::new(self.epoch);
         for (key, told) in gone {
             let next = self.known.get(&key).map(|entry| ResourceVersion(entry.version.0.saturating_sub(1)));

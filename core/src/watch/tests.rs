@@ -25,7 +25,7 @@ fn meta(name: &str, uid: &str, version: u64) -> Meta {
     }
 }
 
-fn object(name: &str, uid: &str, version: u64) -> Arc<Object> {
+pub(super) fn object(name: &str, uid: &str, version: u64) -> Arc<Object> {
     Arc::new(Object { meta: meta(name, uid, version), body: Bytes::from_static(b"{}") })
 }
 

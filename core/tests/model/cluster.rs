@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_core::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
+use tidings_core::watch::backfill::Answer;
 
 /// The names there are: two namespaces with three objects each.
 pub(crate) fn key(index: usize) -> ObjectKey {
@@ -30,6 +31,8 @@ pub(crate) struct Cluster {
     pub(crate) history: Vec<Event>,
     /// A watch from before this version is answered with 410.
     pub(crate) oldest: u64,
+    /// A read of a version before this one is answered with 410.
+    pub(crate) compacted: u64,
     pub(crate) objects: BTreeMap<ObjectKey, Arc<Object>>,
     lives: u64,
     /// Versions after this one were made after the last rewind.
@@ -77,7 +80,24 @@ impl Cluster {
             }
         }
         self.oldest = self.oldest.min(version);
+        self.compacted = self.compacted.min(version);
         self.branch += 1;
+    }
+
+    /// What an exact read of one name says. `died`: what is read ended at that version, and says so.
+    pub(crate) fn read(&self, key: &ObjectKey, at: ResourceVersion, died: Option<ResourceVersion>) -> Answer {
+        if at.0 < self.compacted {
+            return Answer::Compacted;
+        }
+        let until = self.history.iter().take_while(|event| event.version() <= at.0);
+        match until.filter(|event| event.object.meta.key == *key).last() {
+            Some(Event { deleted: false, object }) => {
+                let mut object = Object::clone(object);
+                object.meta.resource_version = died.unwrap_or(object.meta.resource_version);
+                Answer::Present(Arc::new(object))
+            }
+            _ => Answer::Absent,
+        }
     }
 
     fn object(&self, key: &ObjectKey, uid: Uid, generation: u64) -> Arc<Object> {

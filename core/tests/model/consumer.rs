@@ -21,6 +21,8 @@ pub(crate) struct Consumer {
     dead: Vec<(Epoch, Uid)>,
     /// What left last.
     left: BTreeSet<ObjectKey>,
+    /// History is always there to be recovered, so nothing may be marked.
+    pub(crate) strict: bool,
     /// Processes crash: what is not newer than what it heard may be a repeat.
     forgiving: bool,
 }
@@ -34,6 +36,7 @@ impl Consumer {
             sequence: BTreeMap::new(),
             dead: Vec::new(),
             left: BTreeSet::new(),
+            strict: false,
             forgiving,
         }
     }
@@ -61,6 +64,12 @@ impl Consumer {
         }
         self.heard.insert(key.clone(), now);
 
+        if self.strict {
+            assert!(!change.gap, "a gap, though everything is still there: {}", context());
+            let first = history.iter().find(|event| event.object.meta.uid == uid);
+            let begins = first.is_some_and(|first| first.object.meta.resource_version == version);
+            assert!(change.kind != ChangeKind::Added || begins, "not the first version: {}", context());
+        }
         match change.kind {
             ChangeKind::Snapshot | ChangeKind::Added => {
                 assert!(held.is_none(), "told twice that it exists: {}", context());

@@ -7,6 +7,7 @@ use tidings_core::change::ChangeKinds;
 use tidings_core::known::Slot;
 use tidings_core::object::{Object, ResourceVersion};
 use tidings_core::route::{Namespaces, Selection};
+use tidings_core::watch::backfill::{Answer, Ask, Limits};
 use tidings_core::watch::saved::{Head, Saved};
 use tidings_core::watch::{Effect, Input, Plan, Watch};
 
@@ -33,6 +34,14 @@ pub(crate) enum Action {
     BreakList(usize),
     /// The watch history up to now is gone; a running stream goes on.
     Compact,
+    /// So are versions before the present one.
+    CompactVersions,
+    /// What was asked first is answered.
+    Answer,
+    /// What was asked first is not answered.
+    FailAnswer,
+    /// Nothing is answered any more.
+    AskedEnough,
     /// The cluster is restored from a backup; the stream ends.
     Rewind(u64),
     Bookmark,
@@ -78,6 +87,11 @@ pub(crate) struct World {
     connection: Connection,
     consumers: [Option<Consumer>; 3],
     lists: [Option<List>; 3],
+    /// Whatever was told is stored before an edit, and the edit too (issue 4: else an object that leaves may be told in
+    /// an older version than was heard, after a crash).
+    pub(crate) edits_are_stored: bool,
+    asked: VecDeque<Ask>,
+    limits: Limits,
     now: u64,
     /// The next line is garbled, and whether it can still be named.
     garbled: Option<bool>,
@@ -95,6 +109,9 @@ impl Default for World {
             connection: Connection::Closed,
             consumers: [None, None, None],
             lists: [None, None, None],
+            edits_are_stored: false,
+            asked: VecDeque::new(),
+            limits: Limits::default(),
             now: 1_790_000_000,
             garbled: None,
             disk: None,
@@ -110,10 +127,31 @@ fn selection(which: usize) -> Selection {
 }
 
 impl World {
-    /// A world in which the process may crash.
-    pub(crate) fn mortal() -> Self {
-        let machine = Watch::restore(Head::default(), Saved::default(), []);
-        Self { machine, disk: Some(Disk::default()), ..Self::default() }
+    /// A world in which so many requests may be made about what lies in a gap.
+    pub(crate) fn new(requests: u32) -> Self {
+        let mut world = Self { limits: Limits { requests, bytes: 1 << 20 }, ..Self::default() };
+        world.machine.set_backfill(world.limits);
+        world
+    }
+
+    /// The same, in which the process may crash.
+    pub(crate) fn mortal(requests: u32) -> Self {
+        let mut machine = Watch::restore(Head::default(), Saved::default(), []);
+        let world = Self::new(requests);
+        machine.set_backfill(world.limits);
+        Self { machine, disk: Some(Disk::default()), ..world }
+    }
+
+    /// The same, in which everything can be recovered, with somebody who follows everything from the beginning.
+    pub(crate) fn strict() -> Self {
+        let mut world = Self::new(u32::MAX);
+        world.act(Action::Join(0, 0));
+        // What exists before the first snapshot is complete has no history to be told.
+        (0..2).for_each(|_| world.act(Action::Read));
+        for consumer in world.consumers.iter_mut().flatten() {
+            consumer.strict = true;
+        }
+        world
     }
 
     pub(crate) fn act(&mut self, action: Action) {
@@ -135,6 +173,10 @@ impl World {
                 }
             }
             Action::Compact => self.cluster.oldest = self.cluster.version,
+            Action::CompactVersions => self.cluster.compacted = self.cluster.version,
+            Action::Answer => self.answer(false),
+            Action::FailAnswer => self.answer(true),
+            Action::AskedEnough => self.step(Input::AskedEnough),
             Action::Rewind(by) => self.rewind(by),
             Action::Bookmark => {
                 if let Connection::Live { at, empty, .. } = &mut self.connection
@@ -160,10 +202,16 @@ impl World {
                 }
             }
             Action::Edit(who, what) => {
+                if self.edits_are_stored {
+                    self.flush();
+                }
                 if let Some(consumer) = &mut self.consumers[who] {
                     consumer.selection = selection(what);
                     let (slot, on) = (Slot(who), ChangeKinds::ALL);
                     self.step(Input::Edit { slot, selection: selection(what), on });
+                    if self.edits_are_stored {
+                        self.flush();
+                    }
                 }
             }
             Action::Leave(who) => {
@@ -200,6 +248,8 @@ impl World {
     fn crash(&mut self) {
         let Some(disk) = &mut self.disk else { return };
         self.machine = disk.crash();
+        self.machine.set_backfill(self.limits);
+        self.asked.clear();
         self.crashed_at = self.cluster.version;
         self.connection = Connection::Closed;
         self.lists = [None, None, None];
@@ -221,6 +271,7 @@ impl World {
             for who in 0..3 {
                 self.act(Action::ReadList(who));
             }
+            self.act(Action::Answer);
         }
         self.act(Action::Bookmark);
         // A line that could not be named leaves its object behind until history is compared again.
@@ -228,7 +279,13 @@ impl World {
         self.connection = Connection::Closed;
         for _ in 0..100 {
             self.act(Action::Read);
+            self.act(Action::Answer);
         }
+        for who in 0..3 {
+            // Who was between two selections was listed again.
+            (0..20).for_each(|_| self.act(Action::ReadList(who)));
+        }
+        assert!(self.asked.is_empty(), "answers are still wanted");
         for who in 0..3 {
             while self.deliver(who) {}
         }
@@ -292,6 +349,12 @@ impl World {
                 self.step(Input::SnapshotStarted);
             }
         }
+    }
+
+    fn answer(&mut self, fails: bool) {
+        let Some(Ask { number, key, at, died }) = self.asked.pop_front() else { return };
+        let answer = if fails { Answer::Failed } else { self.cluster.read(&key, at, died) };
+        self.step(Input::Answered { number, answer });
     }
 
     fn read_list(&mut self, who: usize) {
@@ -372,7 +435,12 @@ impl World {
                 Effect::StopList(slot) => self.lists[slot.0] = None,
                 // Nobody is told anything of the new epoch before it is stored.
                 Effect::Rewound(_) => self.flush(),
-                Effect::Joined(_) | Effect::Gap { .. } | Effect::Skipped { .. } => {}
+                Effect::Ask(ask) => self.asked.push_back(ask),
+                Effect::StopAsking => self.asked.clear(),
+                Effect::Recovered { .. }
+                | Effect::Joined(_)
+                | Effect::Gap { .. }
+                | Effect::Skipped { .. } => {}
             }
         }
     }
