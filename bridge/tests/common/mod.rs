@@ -1,6 +1,7 @@
 //! What the tests of the bridge against a real API server share: Todos, and a sink that remembers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "support of tests, which may panic")]
+#![allow(dead_code, reason = "not every test uses everything")]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

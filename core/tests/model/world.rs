@@ -266,7 +266,7 @@ impl World {
     /// Brings everything to rest, and compares.
     pub(crate) fn settle(&mut self) {
         self.garbled = None;
-        for _ in 0..2_000 {
+        for _ in 0..500 {
             self.act(Action::Read);
             for who in 0..3 {
                 self.act(Action::ReadList(who));

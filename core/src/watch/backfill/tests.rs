@@ -10,8 +10,8 @@ type History = [(u64, Option<&'static str>)];
 
 const BASE: u64 = 10;
 
-fn base() -> Option<(Uid, ResourceVersion)> {
-    Some((Uid::new("u1"), ResourceVersion(BASE)))
+fn base() -> (Uid, ResourceVersion) {
+    (Uid::new("u1"), ResourceVersion(BASE))
 }
 
 fn at(history: &History, compacted: u64, question: Question) -> Answer {
@@ -43,11 +43,11 @@ fn found(mut search: Search, history: &History, compacted: u64) -> (Vec<String>,
 }
 
 fn of_present(uid: &str, version: u64) -> Search {
-    Search::of_present(base(), ResourceVersion(20), &object("a", uid, version))
+    Search::of_present(Some(base()), ResourceVersion(20), &object("a", uid, version))
 }
 
 fn of_gone(until: u64) -> Search {
-    Search::of_gone((Uid::new("u1"), ResourceVersion(BASE)), ResourceVersion(20), ResourceVersion(until))
+    Search::of_gone(base(), ResourceVersion(20), ResourceVersion(until))
 }
 
 #[test]

@@ -40,10 +40,10 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         name: "interrupted-snapshot-taken-for-complete",
         breaks: "absence from a snapshot that broke off means nothing",
         file: WATCH,
-        find: "Input::Ended { empty } => self.ended(empty),",
+        find: "Input::Ended { empty } => self.ended(empty, &mut effects),",
         put: "Input::Ended { empty } => {
                 self.snapshot_complete(self.newest, now, &mut effects);
-                self.ended(empty);
+                self.ended(empty, &mut effects);
             }",
         test: MODEL,
     },
@@ -155,8 +155,8 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         name: "delete-of-an-older-life",
         breaks: "a deletion ends only a life that began before it",
         file: DECIDE,
-        find: "Some(entry) if entry.version < meta.resource_version => self.known.remove(&meta.key),",
-        put: "Some(_) => self.known.remove(&meta.key),",
+        find: "self.known.get(&meta.key).is_some_and(|entry| entry.version < meta.resource_version);",
+        put: "self.known.get(&meta.key).is_some();",
         test: RULES,
     },
     Mutation {
