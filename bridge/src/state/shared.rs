@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidings_core::watch::saved::Doubt;
+use tokio::sync::Semaphore;
 
 use super::record::{JournalRecord, WatchName};
 use super::told::ToldLog;
@@ -17,6 +18,8 @@ use super::{Error, Store};
 #[derive(Clone)]
 pub struct State {
     store: Arc<Mutex<Box<dyn Store>>>,
+    /// Whose turn it is: who waits holds no thread, because each thread that has worked keeps memory.
+    turn: Arc<Semaphore>,
     folder: PathBuf,
     /// Between two flushes of a Watch.
     pub flush_interval: Duration,
@@ -43,7 +46,8 @@ impl State {
         quota: u64,
         threads: bool,
     ) -> Self {
-        Self { store: Arc::new(Mutex::new(store)), folder: folder.to_owned(), flush_interval, quota, threads }
+        let (store, turn) = (Arc::new(Mutex::new(store)), Arc::new(Semaphore::new(1)));
+        Self { store, turn, folder: folder.to_owned(), flush_interval, quota, threads }
     }
 
     /// Asks the store for something.
@@ -57,6 +61,12 @@ impl State {
         if !self.threads {
             return ask();
         }
+        let turn = self.turn.clone().acquire_owned().await;
+        let ask = move || {
+            let answer = ask();
+            drop(turn);
+            answer
+        };
         match tokio::task::spawn_blocking(ask).await {
             Ok(answer) => answer,
             Err(failure) => match failure.try_into_panic() {

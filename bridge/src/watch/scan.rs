@@ -182,14 +182,12 @@ impl<'a> Found<'a> {
     }
 
     fn body(&self, text: &[u8], type_meta: &TypeMeta) -> Vec<u8> {
-        let mut body = Vec::with_capacity(text.len() + 64);
-        let mut from = 0;
-        if !self.has_type {
-            body.extend_from_slice(b"{");
-            body.extend_from_slice(type_meta.to_json().as_bytes());
-            body.extend_from_slice(b",");
-            from = 1;
-        }
+        let types = if self.has_type { String::new() } else { format!("{{{},", type_meta.to_json()) };
+        let mut from = usize::from(!self.has_type);
+        let cut: usize = self.cuts.iter().map(Range::len).sum();
+        // Exactly what it takes: it may wait in the Journal for long, which counts its length.
+        let mut body = Vec::with_capacity(types.len() + text.len() - from - cut);
+        body.extend_from_slice(types.as_bytes());
         for cut in &self.cuts {
             body.extend_from_slice(&text[from..cut.start]);
             from = cut.end;

@@ -40,6 +40,10 @@ pub(super) struct Outage {
     /// Length of an object in bytes
     #[arg(long, default_value_t = 1024)]
     size: usize,
+    /// Changes a second while the broker is gone, instead of as many as are read: with few enough that the well one
+    /// takes them at once, the difference between the runs is what the Journal costs
+    #[arg(long)]
+    pace: Option<u64>,
     /// Changes a second before the outage and after it
     #[arg(long, default_value_t = 500)]
     rate: u64,
@@ -57,6 +61,7 @@ struct Stage {
     replay: Replay,
     load: Load,
     rate: u64,
+    pace: Option<u64>,
 }
 
 /// Who is served besides `well`.
@@ -77,7 +82,7 @@ struct Stretch {
 }
 
 pub(super) async fn run(arguments: Outage) -> Result<ExitCode> {
-    let Outage { events, objects, size, rate, json } = arguments;
+    let Outage { events, objects, size, pace, rate, json } = arguments;
     let program = build(Profile::Release)?;
     let steady = rate * (BEFORE + MEANWHILE);
     let load = |events: u64| Load {
@@ -90,7 +95,7 @@ pub(super) async fn run(arguments: Outage) -> Result<ExitCode> {
     let mut alone = 0.0;
     for (beside, name) in [(Beside::Nobody, "one well"), (Beside::Well, "two well")] {
         eprintln!("{name}: {} events at full speed", events / SHARE);
-        let mut stage = Stage::set(&program, load(events / SHARE), rate, beside).await?;
+        let mut stage = Stage::set(&program, load(events / SHARE), (rate, pace), beside).await?;
         let stretch = stage.full_speed(events / SHARE, beside).await?;
         if beside == Beside::Nobody {
             alone = stretch.micros_per_event();
@@ -98,7 +103,7 @@ pub(super) async fn run(arguments: Outage) -> Result<ExitCode> {
         rows.extend(stretch.rows(name));
     }
     eprintln!("one dead: {events} events at full speed");
-    let stage = Stage::set(&program, load(events), rate, Beside::Dead).await?;
+    let stage = Stage::set(&program, load(events), (rate, pace), Beside::Dead).await?;
     rows.extend(stage.outage(events, alone).await?);
     println!();
     publish(&rows, json.as_deref())?;
@@ -109,7 +114,12 @@ pub(super) async fn run(arguments: Outage) -> Result<ExitCode> {
 
 impl Stage {
     /// Starts everything, with steady events for a while.
-    async fn set(program: &Path, load: Load, rate: u64, beside: Beside) -> Result<Self> {
+    async fn set(
+        program: &Path,
+        load: Load,
+        (rate, pace): (u64, Option<u64>),
+        beside: Beside,
+    ) -> Result<Self> {
         let well = broker("well").await?;
         let ill = if beside == Beside::Nobody { None } else { Some(broker("ill").await?) };
         let mut sinks = vec![("well", sink("well", &well))];
@@ -117,7 +127,7 @@ impl Stage {
         let replay = Replay::start(load, &sinks).await?;
         let bridge = Bridge::start(program, replay.kubeconfig(), &["--log-level=error"]).await?;
         replay.all_delivering().await?;
-        let stage = Self { bridge, well, ill, replay, load, rate };
+        let stage = Self { bridge, well, ill, replay, load, rate, pace };
         let before = rate * BEFORE;
         stage.replay.write(before, Some(rate));
         until_holds(&stage.well.client().await?, "well", before).await?;
@@ -127,12 +137,12 @@ impl Stage {
         Ok(stage)
     }
 
-    /// `events` as fast as they are read, until everybody who is well has them.
+    /// `events` at the pace, until everybody who is well has them.
     async fn full_speed(&mut self, events: u64, beside: Beside) -> Result<Stretch> {
         let pid = self.bridge.process().pid;
         let (started, before) = (Instant::now(), Usage::of(pid)?.cpu);
         let until = self.replay.newest() + events;
-        self.replay.write(until, None);
+        self.replay.write(until, self.pace);
         until_holds(&self.well.client().await?, "well", until).await?;
         if let Some(ill) = self.ill.as_ref().filter(|_| beside == Beside::Well) {
             until_holds(&ill.client().await?, "ill", until).await?;
