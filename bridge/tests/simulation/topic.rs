@@ -109,6 +109,8 @@ impl Topic {
         let Some(last) = told.last() else { return Ok(()) };
         // The object is as it was: it left the selection, or came back into it.
         let same = event.change == ChangeKind::Left || self.left.contains(&place) || event.concluded;
+        // Where a LIST was ahead of the Watch it is not known what lay between, so the version is told once more.
+        let same = same || event.change == ChangeKind::Updated && event.gap;
         if event.sequence < last.sequence || event.sequence == last.sequence && !same {
             return Err(format!("{event} is told after {last}"));
         }
