@@ -129,7 +129,6 @@ proptest! {
         actions in proptest::collection::vec(any_action_with_answers(any_mortal_action()), 1..180)
     ) {
         let mut world = World::mortal(requests);
-        world.edits_are_stored = true;
         for action in actions {
             world.act(action);
         }
@@ -208,6 +207,36 @@ mod remembered {
             world.act(*action);
         }
         world.settle();
+    }
+
+    #[test]
+    fn what_left_after_a_crash_left_in_its_newest_version() {
+        use Action::{Compact, Crash, Deliver, Edit, Flush, Join, Read, Write, WriteElsewhere};
+        run_mortal(&[
+            Write(0),
+            Read,
+            Read,
+            WriteElsewhere,
+            Read,
+            Join(0, 0),
+            Compact,
+            Crash,
+            Read,
+            Read,
+            Read,
+            Write(2),
+            Read,
+            Flush,
+            Write(2),
+            Read,
+            Read,
+            Edit(0, 2),
+            Deliver(0),
+            Write(0),
+            Deliver(0),
+            Deliver(0),
+            Crash,
+        ]);
     }
 
     #[test]

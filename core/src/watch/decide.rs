@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::follower::{Held, Phase};
-use super::saved::Told;
+use super::saved::{Doubted, Told};
 use super::{Effect, Stream, Watch};
 use crate::change::{Change, ChangeKind, Content, Epoch, Reason};
 use crate::known::{Entry, Slot};
@@ -269,7 +269,11 @@ impl Watch {
         // version that the LIST shows; and of one that the LIST does not show, that it is gone.
         let same_life = was.as_ref().is_some_and(|was| was.uid == meta.uid);
         let leaves = same_life && !follower.selection.selects(&meta.key);
+        let doubted = |doubt: &Doubted| was.is_none() && doubt.told.uid == meta.uid;
+        let may_leave = !follower.selection.selects(&meta.key)
+            && self.doubts.get(&(slot, meta.key.clone())).is_some_and(doubted);
         let missed = match &mut follower.phase {
+            Phase::Listing { .. } if may_leave => return,
             Phase::Listing { view, .. } if leaves => return view.miss(&meta.key),
             Phase::Seam { view, floor, .. } if leaves && live && meta.resource_version <= *floor => {
                 return view.miss(&meta.key);

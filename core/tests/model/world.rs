@@ -87,9 +87,6 @@ pub(crate) struct World {
     connection: Connection,
     consumers: [Option<Consumer>; 3],
     lists: [Option<List>; 3],
-    /// Whatever was told is stored before an edit, and the edit too (issue 4: else an object that leaves may be told in
-    /// an older version than was heard, after a crash).
-    pub(crate) edits_are_stored: bool,
     asked: VecDeque<Ask>,
     limits: Limits,
     now: u64,
@@ -109,7 +106,6 @@ impl Default for World {
             connection: Connection::Closed,
             consumers: [None, None, None],
             lists: [None, None, None],
-            edits_are_stored: false,
             asked: VecDeque::new(),
             limits: Limits::default(),
             now: 1_790_000_000,
@@ -202,16 +198,10 @@ impl World {
                 }
             }
             Action::Edit(who, what) => {
-                if self.edits_are_stored {
-                    self.flush();
-                }
                 if let Some(consumer) = &mut self.consumers[who] {
                     consumer.selection = selection(what);
                     let (slot, on) = (Slot(who), ChangeKinds::ALL);
                     self.step(Input::Edit { slot, selection: selection(what), on });
-                    if self.edits_are_stored {
-                        self.flush();
-                    }
                 }
             }
             Action::Leave(who) => {
