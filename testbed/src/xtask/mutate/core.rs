@@ -230,7 +230,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         file: SEARCH,
         find: "Answer::Compacted => Step::Bisect { since: Since::Forgotten(at), until },",
         put: "Answer::Compacted => Step::Bisect { since, until: at },",
-        test: MODEL,
+        test: UNIT,
     },
     Mutation {
         name: "recovered-taken-for-whole",
