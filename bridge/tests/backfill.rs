@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic, and so may what it is made of")]
 
-#[allow(dead_code, reason = "each test file uses its part")]
 mod common;
 
 use common::{PLACE, Recorder, Todos, change, delivery, pipeline_with, reaches, route, todo_kind, version};

@@ -213,8 +213,18 @@ async fn credentials_that_are_not_accepted_are_told() -> Result<()> {
 #[tokio::test]
 async fn bridge_serves_until_it_is_told_to_stop() -> Result<()> {
     let (_, _, kubeconfig) = start().await?;
-    let arguments =
-        ["bridge", "--kubeconfig", &kubeconfig, "--admin-address", "127.0.0.1:0", "--cluster-name", "test"];
+    let folder = tempfile::tempdir()?;
+    let state = format!("--state-dir={}", folder.path().display());
+    let arguments = [
+        "bridge",
+        "--kubeconfig",
+        &kubeconfig,
+        "--admin-address",
+        "127.0.0.1:0",
+        "--cluster-name",
+        "test",
+        &state,
+    ];
     let mut bridge = Running::start(&arguments, true)?;
     let line = bridge.line_with("message", "serving the Subscriptions of the cluster")?;
     assert_eq!((line["level"].as_str(), line["cluster"].as_str()), (Some("INFO"), Some("test")));

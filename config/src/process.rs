@@ -91,8 +91,7 @@ pub struct BridgeSettings {
 #[schemars(inline)]
 pub struct Backfill {
     /// Most requests, each for one version of one object, every time history was lost. What is not recovered is marked
-    /// in Events. `0` recovers nothing, and is the default for now: together with other faults, and with names that
-    /// are created again and again, an object was told wrongly in simulations. 1000 is what it is made for.
+    /// in Events. `0` recovers nothing, and is the default until more is proven; 1000 is what it is made for.
     pub requests: u32,
     /// Most requests at the same time.
     pub at_once: NonZeroU32,
