@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
+use crate::object::{AROUND, Meta, Object, ObjectKey, ResourceVersion, Uid};
 
 /// The kinds of Change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -124,6 +124,12 @@ impl Reason {
 // === impl Change ===
 
 impl Change {
+    /// What the watch says of `object` while nothing is missing.
+    pub fn watched(kind: ChangeKind, object: impl Into<Arc<Object>>) -> Self {
+        let content = Content::Object(object.into());
+        Self { kind, reason: Reason::Watch, epoch: Epoch::default(), gap: false, gap_missed: 0, content }
+    }
+
     /// Namespace and name.
     pub fn key(&self) -> &ObjectKey {
         match &self.content {
@@ -167,12 +173,10 @@ impl Change {
 
     /// What this Change takes in memory, in bytes, for budgets.
     pub fn size(&self) -> usize {
-        let body = match &self.content {
-            Content::Object(object) => object.body.len(),
-            Content::Identity { .. } => 0,
-        };
-        // The metadata, the key and what the Journal keeps around them.
-        body + 512
+        match &self.content {
+            Content::Object(object) => object.size(),
+            Content::Identity { .. } => AROUND,
+        }
     }
 }
 

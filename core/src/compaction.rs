@@ -122,31 +122,14 @@ fn ends(kind: ChangeKind) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use super::*;
-    use crate::change::{Content, Epoch, Reason};
+
     use crate::object::{Meta, Object, ResourceVersion};
 
     fn change(kind: ChangeKind, uid: &str, version: u64) -> Change {
-        let meta = Meta {
-            key: ObjectKey::new(Some("shop"), "milk"),
-            uid: Uid::new(uid),
-            resource_version: ResourceVersion(version),
-            generation: None,
-            created: None,
-            modified: None,
-            deleted: None,
-            traceparent: None,
-        };
-        Change {
-            kind,
-            reason: Reason::Watch,
-            epoch: Epoch(0),
-            gap: false,
-            gap_missed: 0,
-            content: Content::Object(Arc::new(Object { meta, body: "{}".into() })),
-        }
+        let meta = Meta::new(ObjectKey::new(Some("shop"), "milk"), Uid::new(uid), ResourceVersion(version));
+        Change::watched(kind, Object { meta, body: "{}".into() })
     }
 
     /// What is kept of these Changes of one name, and how many are left out.

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// What an object takes in memory besides its body, in bytes.
+pub(crate) const AROUND: usize = 512;
+
 /// The name of an object inside its resource: `namespace/name`, or `name` when it is cluster-scoped.
 /// Cheap to clone. It is also the ordering key and, unchanged, the `subject` of every Event.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -65,6 +68,34 @@ pub struct Object {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("resourceVersion {0:?} is not a number, so versions of this API cannot be ordered")]
 pub struct NotComparable(pub String);
+
+// === impl Meta ===
+
+impl Meta {
+    /// The least there is to say of an object.
+    pub fn new(key: ObjectKey, uid: Uid, resource_version: ResourceVersion) -> Self {
+        Self {
+            key,
+            uid,
+            resource_version,
+            generation: None,
+            created: None,
+            modified: None,
+            deleted: None,
+            traceparent: None,
+        }
+    }
+}
+
+// === impl Object ===
+
+impl Object {
+    /// What it takes in memory, in bytes, for budgets.
+    pub fn size(&self) -> usize {
+        // The metadata, the key and what is kept around them.
+        self.body.len() + AROUND
+    }
+}
 
 // === impl ObjectKey ===
 
@@ -185,6 +216,14 @@ impl fmt::Debug for Uid {
 }
 
 // === impl ResourceVersion ===
+
+impl ResourceVersion {
+    /// The one before: whatever was under a name before a version of it was gone by then.
+    #[must_use]
+    pub fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
 
 impl std::str::FromStr for ResourceVersion {
     type Err = NotComparable;

@@ -10,11 +10,13 @@
 pub mod backfill;
 mod decide;
 mod follower;
+mod listing;
 pub mod saved;
 mod snapshot;
+mod tell;
+mod telling;
 mod view;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::change::{Change, ChangeKinds, Epoch};
@@ -22,8 +24,8 @@ use crate::known::{Known, Slot};
 use crate::object::{Meta, Object, ObjectKey, ResourceVersion};
 use crate::route::Selection;
 use backfill::{Answer, Ask, Backfill};
-use follower::{Follower, Phase};
-use saved::Doubted;
+use follower::{Followers, Phase};
+use saved::Doubts;
 
 /// After so many streams in a row that ended without a line, the position is not trusted any more: a stale
 /// one may be answered with an empty stream instead of 410 (kubernetes/kubernetes#104171).
@@ -191,9 +193,9 @@ pub struct Watch {
     blind: bool,
     empty_streams: u32,
     lists: u32,
-    followers: Vec<Option<Follower>>,
+    followers: Followers,
     /// What may have been told before the process ended, and is neither confirmed nor taken back yet.
-    doubts: BTreeMap<(Slot, ObjectKey), Doubted>,
+    doubts: Doubts,
     /// Slots whose stored views nobody needs any more.
     emptied: Vec<Slot>,
     backfill: Backfill,
@@ -232,8 +234,8 @@ impl Default for Watch {
             blind: false,
             empty_streams: 0,
             lists: 0,
-            followers: Vec::new(),
-            doubts: BTreeMap::new(),
+            followers: Followers::default(),
+            doubts: Doubts::new(),
             emptied: Vec::new(),
             backfill: Backfill::default(),
         }
@@ -318,8 +320,8 @@ impl Watch {
     /// Asks again for the LISTs that are under way, and for answers, for a caller that lost them.
     pub fn restart_lists(&mut self) -> Vec<Effect> {
         let mut effects: Vec<_> = self.asks().collect();
-        for slot in (0..self.followers.len()).map(Slot) {
-            if let Some(Follower { phase: Phase::Listing { list, .. }, .. }) = &mut self.followers[slot.0] {
+        for (slot, follower) in self.followers.iter_mut() {
+            if let Phase::Listing { list, .. } = &mut follower.phase {
                 self.lists += 1;
                 *list = self.lists;
                 effects.push(Effect::List { slot, list: self.lists });

@@ -104,11 +104,7 @@ proptest! {
     fn consumers_end_up_with_what_the_cluster_holds(
         actions in proptest::collection::vec(any_action(), 1..120)
     ) {
-        let mut world = World::new(0);
-        for action in actions {
-            world.act(action);
-        }
-        world.settle();
+        World::new(0).live(actions);
     }
 
     #[test]
@@ -116,11 +112,7 @@ proptest! {
         requests in any_requests(),
         actions in proptest::collection::vec(any_action_with_answers(any_action()), 1..140)
     ) {
-        let mut world = World::new(requests);
-        for action in actions {
-            world.act(action);
-        }
-        world.settle();
+        World::new(requests).live(actions);
     }
 
     #[test]
@@ -128,33 +120,21 @@ proptest! {
         requests in any_requests(),
         actions in proptest::collection::vec(any_action_with_answers(any_mortal_action()), 1..180)
     ) {
-        let mut world = World::mortal(requests);
-        for action in actions {
-            world.act(action);
-        }
-        world.settle();
+        World::mortal(requests).live(actions);
     }
 
     #[test]
     fn no_version_is_missing_while_the_server_has_it(
         actions in proptest::collection::vec(any_harmless_action(), 1..160)
     ) {
-        let mut world = World::strict();
-        for action in actions {
-            world.act(action);
-        }
-        world.settle();
+        World::strict().live(actions);
     }
 
     #[test]
     fn consumers_end_up_with_what_the_cluster_holds_whenever_the_process_crashes(
         actions in proptest::collection::vec(any_mortal_action(), 1..160)
     ) {
-        let mut world = World::mortal(0);
-        for action in actions {
-            world.act(action);
-        }
-        world.settle();
+        World::mortal(0).live(actions);
     }
 }
 
@@ -163,11 +143,7 @@ mod remembered {
     use super::*;
 
     fn run(actions: &[Action]) {
-        let mut world = World::new(1000);
-        for action in actions {
-            world.act(*action);
-        }
-        world.settle();
+        World::new(1000).live(actions.iter().copied());
     }
 
     #[test]
@@ -202,11 +178,7 @@ mod remembered {
     }
 
     fn run_mortal(actions: &[Action]) {
-        let mut world = World::mortal(1000);
-        for action in actions {
-            world.act(*action);
-        }
-        world.settle();
+        World::mortal(1000).live(actions.iter().copied());
     }
 
     #[test]

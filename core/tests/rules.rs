@@ -17,14 +17,8 @@ const SECOND: Slot = Slot(1);
 
 fn object(name: &str, uid: &str, version: u64) -> Arc<Object> {
     let meta = Meta {
-        key: ObjectKey::new(Some("shop"), name),
-        uid: Uid::new(uid),
-        resource_version: ResourceVersion(version),
         generation: Some(version),
-        created: None,
-        modified: None,
-        deleted: None,
-        traceparent: None,
+        ..Meta::new(ObjectKey::new(Some("shop"), name), Uid::new(uid), ResourceVersion(version))
     };
     Arc::new(Object { meta, body: Bytes::from_static(b"{}") })
 }

@@ -27,24 +27,13 @@ fn context(resource: &Resource) -> Arc<EventContext> {
 
 fn change(kind: ChangeKind, reason: Reason) -> Change {
     let meta = Meta {
-        key: ObjectKey::new(Some("shop"), "milk"),
-        uid: Uid::new(UID),
-        resource_version: ResourceVersion(42),
         generation: Some(2),
         created: Some("2026-01-01T00:00:00Z".into()),
         modified: Some("2026-01-02T00:00:00Z".into()),
-        deleted: None,
-        traceparent: None,
+        ..Meta::new(ObjectKey::new(Some("shop"), "milk"), Uid::new(UID), ResourceVersion(42))
     };
     let object = Object { meta, body: Bytes::from_static(b"{}") };
-    Change {
-        kind,
-        reason,
-        epoch: Epoch(0),
-        gap: false,
-        gap_missed: 0,
-        content: Content::Object(object.into()),
-    }
+    Change { reason, ..Change::watched(kind, object) }
 }
 
 fn concluded_delete() -> Change {

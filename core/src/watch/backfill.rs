@@ -11,9 +11,10 @@ mod search;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::decide::{Source, Telling};
-use super::follower::Phase;
+use super::decide::Source;
+use super::follower::{Follower, Phase};
 use super::saved::Told;
+use super::telling::Telling;
 use super::{Effect, Stream, Watch};
 use crate::known::{Entry, Slot};
 use crate::object::{Object, ObjectKey, ResourceVersion};
@@ -106,9 +107,7 @@ impl Watch {
     /// A snapshot begins. Who does not follow yet, or is between two selections, is listed when it is complete, as if
     /// it came in the middle: what is gathered is told only as the continuation of what was told before.
     pub(super) fn gather(&mut self) {
-        let follows = |follower: &Option<_>| {
-            follower.as_ref().is_some_and(|follower: &super::Follower| follower.is_continued())
-        };
+        let follows = |(_, follower): (Slot, &Follower)| follower.is_continued();
         let backfill = &mut self.backfill;
         if backfill.limits.requests == 0 || self.blind || !self.followers.iter().any(follows) {
             return;
@@ -121,12 +120,12 @@ impl Watch {
         let Backfill { limits, numbers, failures, .. } = *backfill;
         *backfill =
             Backfill { limits, numbers, failures, stage: Stage::Gathering { since }, ..Backfill::default() };
-        for slot in (0..self.followers.len()).map(Slot) {
-            let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { continue };
+        for slot in self.followers.slots() {
+            let Some(follower) = self.followers.get_mut(slot) else { continue };
             match &mut follower.phase {
                 Phase::Following if follower.fresh => {
                     let (floor, view) = (ResourceVersion::default(), self.told_view(slot));
-                    if let Some(follower) = &mut self.followers[slot.0] {
+                    if let Some(follower) = self.followers.get_mut(slot) {
                         follower.phase = Phase::Seam { floor, view, relist: true };
                     }
                 }
@@ -142,25 +141,25 @@ impl Watch {
         let meta = &object.meta;
         let before = self.known.get(&meta.key).cloned();
         let floor = before.as_ref().map_or(since, |entry| since.max(entry.version));
-        let selected =
-            |follower: &super::Follower| follower.is_continued() && follower.selection.selects(&meta.key);
-        let wanted = self.followers.iter().flatten().any(selected);
+        let selected = |(_, follower): (Slot, &Follower)| {
+            follower.is_continued() && follower.selection.selects(&meta.key)
+        };
+        let wanted = self.followers.iter().any(selected);
         if !wanted
             || meta.resource_version <= floor
-            || !self.may_gather(&meta.key, before.as_ref(), size(object))
+            || !self.may_gather(&meta.key, before.as_ref(), object.size())
         {
             return false;
         }
         let base = before.map(|entry| (entry.uid, entry.version));
         let search = Search::of_present(base, floor, object);
-        self.put_name(meta.key.clone(), search, meta.resource_version, size(object));
+        self.put_name(meta.key.clone(), search, meta.resource_version, object.size());
         true
     }
 
     fn may_gather(&self, key: &ObjectKey, before: Option<&Entry>, bytes: usize) -> bool {
         let Backfill { limits, names, .. } = &self.backfill;
-        let doubtful =
-            (0..self.followers.len()).any(|slot| self.doubts.contains_key(&(Slot(slot), key.clone())));
+        let doubtful = self.followers.slots().any(|slot| self.doubts.contains_key(&(slot, key.clone())));
         // Each name takes a request at least.
         let room = names.len() < limits.requests as usize && self.backfill.bytes + bytes <= limits.bytes;
         room && !doubtful && before.is_none_or(|entry| entry.epoch == self.epoch)
@@ -228,13 +227,13 @@ impl Watch {
             }
             return true;
         }
-        if self.backfill.bytes + size(object) > limit {
+        if self.backfill.bytes + object.size() > limit {
             self.give_up(&object.meta.key.clone(), effects);
             return false;
         }
         name.newest = version;
-        name.bytes += size(object);
-        self.backfill.bytes += size(object);
+        name.bytes += object.size();
+        self.backfill.bytes += object.size();
         name.held.push(if deleted {
             Moment::Deleted(object.clone())
         } else {
@@ -341,9 +340,9 @@ impl Watch {
     fn tell_ended(&mut self, key: &ObjectKey, gone_by: ResourceVersion, effects: &mut Vec<Effect>) {
         let Some(entry) = self.known.remove(key) else { return };
         let mut telling = Telling::new(self.epoch);
-        for slot in (0..self.followers.len()).map(Slot) {
+        for slot in self.followers.slots() {
             let epoch = self.epoch;
-            let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { continue };
+            let Some(follower) = self.followers.get_mut(slot) else { continue };
             let was = match &mut follower.phase {
                 Phase::Following => entry.told.contains(slot).then(|| Told::of(&entry)),
                 Phase::Seam { view, .. } | Phase::Listing { view, .. } => {
@@ -371,11 +370,6 @@ impl Watch {
             self.close_seams(position, effects);
         }
     }
-}
-
-/// What an object takes that waits.
-fn size(object: &Object) -> usize {
-    object.body.len() + 512
 }
 
 #[cfg(test)]

@@ -9,12 +9,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::decide::{Source, Telling, before_version};
-use super::saved::{Doubted, Told};
+use super::saved::Told;
 use super::view::View;
 use super::{Effect, Stream, Watch};
-use crate::change::{ChangeKind, ChangeKinds, Content, Epoch, Reason};
-use crate::known::{Entry, Slot};
+use crate::change::{ChangeKinds, Epoch};
+use crate::known::Slot;
 use crate::object::{Object, ObjectKey, ResourceVersion};
 use crate::route::Selection;
 
@@ -29,6 +28,10 @@ pub(super) struct Follower {
     /// The store has a view of it.
     pub(super) stored: bool,
 }
+
+/// Who follows, by slot.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Followers(Vec<Option<Follower>>);
 
 /// Where the knowledge of what it was told is kept.
 #[derive(Clone, Debug)]
@@ -65,12 +68,65 @@ pub(super) enum Held {
     },
 }
 
+// === impl Followers ===
+
+impl Followers {
+    /// Every slot there is, taken or free.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        (0..self.0.len()).map(Slot)
+    }
+
+    /// Everybody, in the order of slots.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Follower)> {
+        self.0.iter().enumerate().filter_map(|(slot, follower)| Some((Slot(slot), follower.as_ref()?)))
+    }
+
+    /// The same, to be changed.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Slot, &mut Follower)> {
+        self.0.iter_mut().enumerate().filter_map(|(slot, follower)| Some((Slot(slot), follower.as_mut()?)))
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> Option<&Follower> {
+        self.0.get(slot.0)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Follower> {
+        self.0.get_mut(slot.0)?.as_mut()
+    }
+
+    /// Puts a follower in the place of whoever was there.
+    pub(super) fn insert(&mut self, slot: Slot, follower: Follower) {
+        if self.0.len() <= slot.0 {
+            self.0.resize(slot.0 + 1, None);
+        }
+        self.0[slot.0] = Some(follower);
+    }
+
+    /// Frees the slot.
+    pub(super) fn remove(&mut self, slot: Slot) -> Option<Follower> {
+        self.0.get_mut(slot.0)?.take()
+    }
+}
+
+// === impl Phase ===
+
+impl Phase {
+    /// A LIST begins; nothing waits for it yet.
+    pub(super) fn listing(list: u32, since: ResourceVersion, view: View) -> Self {
+        Self::Listing { list, since, view, held: BTreeMap::new() }
+    }
+}
+
+// === impl Follower ===
+
 impl Follower {
     /// It was told what exists, and hears what comes next.
     pub(super) fn is_continued(&self) -> bool {
         !self.fresh && matches!(self.phase, Phase::Following)
     }
 }
+
+// === impl Watch ===
 
 impl Watch {
     pub(super) fn join(
@@ -80,12 +136,8 @@ impl Watch {
         on: ChangeKinds,
         effects: &mut Vec<Effect>,
     ) {
-        if self.followers.len() <= slot.0 {
-            self.followers.resize(slot.0 + 1, None);
-        }
         let phase = self.entrance(slot, View::default(), effects);
-        let stored = false;
-        self.followers[slot.0] = Some(Follower { selection, on, fresh: true, phase, stored });
+        self.followers.insert(slot, Follower { selection, on, fresh: true, phase, stored: false });
     }
 
     pub(super) fn edit(
@@ -95,7 +147,7 @@ impl Watch {
         on: ChangeKinds,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else {
+        let Some(follower) = self.followers.get_mut(slot) else {
             return self.join(slot, selection, on, effects);
         };
         follower.on = on;
@@ -126,13 +178,13 @@ impl Watch {
                 Phase::Listing { list, since: self.newest, view, held }
             }
         };
-        if let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) {
+        if let Some(follower) = self.followers.get_mut(slot) {
             follower.phase = phase;
         }
     }
 
     pub(super) fn leave(&mut self, slot: Slot, effects: &mut Vec<Effect>) {
-        let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::take) else { return };
+        let Some(follower) = self.followers.remove(slot) else { return };
         self.known.take_told(slot);
         self.doubts.retain(|(doubted, _), _| *doubted != slot);
         if follower.stored {
@@ -155,7 +207,7 @@ impl Watch {
             Stream::Closed | Stream::Live { .. } => {
                 view.begin_list();
                 let list = self.next_list(slot, effects);
-                Phase::Listing { list, since: self.newest, view, held: BTreeMap::new() }
+                Phase::listing(list, self.newest, view)
             }
         }
     }
@@ -169,243 +221,5 @@ impl Watch {
     /// Takes the bits of `slot` out of Known, as a view.
     pub(super) fn told_view(&mut self, slot: Slot) -> View {
         self.known.take_told(slot).into_iter().map(|(key, entry)| (key, Told::of(&entry))).collect()
-    }
-
-    /// An object of the LIST for one Subscription. What its view has already is continued by the stream; only
-    /// what it has not, or what is no longer selected, is told from here.
-    pub(super) fn listed(
-        &mut self,
-        slot: Slot,
-        list: u32,
-        version: ResourceVersion,
-        object: &Arc<Object>,
-        now: u64,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
-        let Phase::Listing { list: current, since, view, .. } = &mut follower.phase else { return };
-        let meta = &object.meta;
-        if *current != list {
-            return;
-        }
-        if version < *since {
-            // Nothing of it may be told: it would sort before what was told already. LISTs are counted from 1.
-            *current = 0;
-            return self.rewind(now, effects);
-        }
-        let doubted = (slot, meta.key.clone());
-        let mut was = view.get(&meta.key).cloned();
-        let streamed = view.is_streamed(&meta.key);
-        self.newest = self.newest.max(meta.resource_version);
-        let mut telling = Telling::new(self.epoch);
-        let selected = follower.selection.selects(&meta.key);
-        if was.is_some() {
-            if let Some(doubt) = self.doubts.get_mut(&doubted) {
-                doubt.listed = doubt.told.uid == meta.uid;
-            }
-        } else {
-            match self.doubts.remove(&doubted).map(|doubt| doubt.told) {
-                Some(doubt) if doubt.uid == meta.uid => was = Some(doubt).filter(|_| !selected),
-                Some(doubt) => {
-                    self.tell_gone(slot, &meta.key, &doubt, before_version(meta), &mut telling);
-                    if streamed {
-                        return telling.finish(effects);
-                    }
-                }
-                None if streamed => return,
-                None => {}
-            }
-        }
-        let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
-        let Phase::Listing { view, held, .. } = &mut follower.phase else { return };
-        let told = match (selected, was) {
-            (true, None) if follower.fresh => Some((ChangeKind::Snapshot, Reason::Snapshot)),
-            (true, None) => Some((ChangeKind::Added, Reason::Selection)),
-            (false, Some(was)) if was.uid == meta.uid => Some((ChangeKind::Left, Reason::Selection)),
-            // Versions were left out while it was not selected: the stream does not bring them again.
-            (true, Some(was)) if was.uid == meta.uid && view.take_missed(&meta.key) => {
-                was.is_before(meta, self.epoch).then_some((ChangeKind::Updated, Reason::Reconcile))
-            }
-            _ => None,
-        };
-        if follower.selection == Selection::NOTHING
-            && let Some(was) = view.get(&meta.key).filter(|was| was.uid != meta.uid).cloned()
-        {
-            // Whoever parts does not wait for the stream to say so.
-            view.remove(&meta.key);
-            self.tell_gone(slot, &meta.key, &was, before_version(meta), &mut telling);
-            return telling.finish(effects);
-        }
-        let mut waited = Vec::new();
-        match told {
-            None => {}
-            Some((ChangeKind::Left, _)) => drop(view.remove(&meta.key)),
-            Some(_) => {
-                view.insert(meta.key.clone(), Told::at(meta, self.epoch));
-                waited = held.remove(&meta.key).unwrap_or_default();
-            }
-        }
-        if let Some((kind, reason)) = told.filter(|(kind, _)| follower.on.contains(*kind)) {
-            let gap = kind == ChangeKind::Updated;
-            telling.add(slot, kind, reason, gap, 0, Content::Object(object.clone()));
-        }
-        telling.finish(effects);
-        self.tell_held(slot, waited, effects);
-    }
-
-    /// The LIST is complete: what waited follows, and the Watch goes on from there.
-    pub(super) fn list_complete(
-        &mut self,
-        slot: Slot,
-        list: u32,
-        version: ResourceVersion,
-        now: u64,
-        effects: &mut Vec<Effect>,
-    ) {
-        let follower = self.followers.get(slot.0).and_then(Option::as_ref);
-        let since = match follower.map(|follower| &follower.phase) {
-            Some(Phase::Listing { list: current, since, .. }) if *current == list => *since,
-            _ => return,
-        };
-        if version < since {
-            return self.rewind(now, effects);
-        }
-        self.newest = self.newest.max(version);
-        self.release(slot, version, effects);
-        self.conclude_doubts(slot, version, effects);
-        if let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) {
-            follower.fresh = false;
-            if follower.selection == Selection::NOTHING {
-                self.conclude_rest(slot, version, effects);
-            }
-        }
-        effects.push(Effect::Joined(slot));
-        if let Some(position) = self.position {
-            self.close_seams(position, effects);
-        }
-    }
-
-    /// Of who selects nothing any more, what a LIST did not show is gone: whoever parts does not wait for the stream to
-    /// say so.
-    fn conclude_rest(&mut self, slot: Slot, version: ResourceVersion, effects: &mut Vec<Effect>) {
-        let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
-        let Phase::Seam { view, .. } = &mut follower.phase else { return };
-        let gone = view.take_if(|_, _| true);
-        let mut telling = Telling::new(self.epoch);
-        for (key, told) in gone {
-            self.tell_gone(slot, &key, &told, version, &mut telling);
-        }
-        telling.finish(effects);
-    }
-
-    /// Ends the LIST of `slot` at `floor` and tells what waited for it.
-    pub(super) fn release(&mut self, slot: Slot, floor: ResourceVersion, effects: &mut Vec<Effect>) {
-        let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
-        let Phase::Listing { view, held, .. } = &mut follower.phase else { return };
-        let (view, held) = (std::mem::take(view), std::mem::take(held));
-        follower.phase = Phase::Seam { floor, view, relist: false };
-        for waited in held.into_values() {
-            self.tell_held(slot, waited, effects);
-        }
-    }
-
-    /// Tells the news of one name that waited.
-    fn tell_held(&mut self, slot: Slot, waited: Vec<Held>, effects: &mut Vec<Effect>) {
-        for news in waited {
-            let (Held::Present { epoch, .. } | Held::Deleted { epoch, .. }) = news;
-            let mut telling = Telling::new(epoch);
-            match news {
-                Held::Present { object, skipped, .. } => {
-                    self.tell_present(slot, &object, None, skipped, Source::Stream, &mut telling);
-                }
-                Held::Deleted { object, skipped, .. } => {
-                    self.tell_deleted(slot, &object, None, skipped, Source::Stream, &mut telling);
-                }
-            }
-            telling.finish(effects);
-        }
-    }
-
-    /// What may have been told and was not seen in a complete view of what exists is gone.
-    pub(super) fn conclude_doubts(
-        &mut self,
-        slot: Slot,
-        version: ResourceVersion,
-        effects: &mut Vec<Effect>,
-    ) {
-        let mut telling = Telling::new(self.epoch);
-        let of_slot = |(doubted, _): &(Slot, ObjectKey), doubt: &mut Doubted| {
-            // What a LIST showed is there, and the stream goes on with it.
-            *doubted == slot && !std::mem::take(&mut doubt.listed)
-        };
-        let doubts: Vec<_> = self.doubts.extract_if(.., of_slot).collect();
-        for ((_, key), doubt) in doubts {
-            self.tell_gone(slot, &key, &doubt.told, version, &mut telling);
-        }
-        telling.finish(effects);
-    }
-
-    /// The Watch has decided everything up to `position`: where that is past the LIST, Known and the view
-    /// agree, and the view becomes bits. While something is recovered, Known is behind.
-    pub(super) fn close_seams(&mut self, position: ResourceVersion, effects: &mut Vec<Effect>) {
-        if self.recovering_since().is_some() {
-            return;
-        }
-        for slot in (0..self.followers.len()).map(Slot) {
-            let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { continue };
-            match &mut follower.phase {
-                Phase::Seam { floor, view, .. } if *floor <= position => {
-                    let view = std::mem::take(view);
-                    follower.phase = Phase::Following;
-                    self.put_told(slot, view, false, position, effects);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Turns a view back into bits. What Known does not have is gone, and is told so, if absence from it
-    /// means that; else, because it was told, it is put there. `version` is where the Watch stands.
-    pub(super) fn put_told(
-        &mut self,
-        slot: Slot,
-        view: View,
-        sound: bool,
-        version: ResourceVersion,
-        effects: &mut Vec<Effect>,
-    ) {
-        let mut telling = Telling::new(self.epoch);
-        for (key, told) in view.missed() {
-            let newer = |entry: &&mut Entry| (entry.epoch, entry.version) > (told.epoch, told.version);
-            if let Some(entry) = self.known.get_mut(key).filter(newer) {
-                entry.skipped = true;
-            }
-        }
-        for (key, told) in view.into_told() {
-            let later = |entry: &Entry| (entry.epoch, entry.version) < (told.epoch, told.version);
-            match self.known.get_mut(&key) {
-                Some(entry) if entry.uid == told.uid => {
-                    if later(entry) {
-                        // Known missed what the LIST showed, and so may have others.
-                        (entry.epoch, entry.version, entry.skipped) = (told.epoch, told.version, true);
-                    }
-                    entry.told.insert(slot);
-                }
-                None if !sound => self.known.insert(key, told.into_entry(slot)),
-                Some(entry) if !sound && later(entry) => {
-                    // The life that Known has was over when the LIST was made.
-                    let over = entry.clone();
-                    let gone_at = ResourceVersion(told.version.0.saturating_sub(1));
-                    self.tell_over(&key, &over, gone_at, &mut telling);
-                    self.known.insert(key, told.into_entry(slot));
-                }
-                other => {
-                    let gone_at =
-                        other.map_or(version, |entry| ResourceVersion(entry.version.0.saturating_sub(1)));
-                    self.tell_gone(slot, &key, &told, gone_at, &mut telling);
-                }
-            }
-        }
-        telling.finish(effects);
     }
 }

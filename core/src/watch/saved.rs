@@ -118,6 +118,9 @@ pub struct Doubt {
     pub told: Told,
 }
 
+/// What may have been told, to whom and of which name.
+pub(super) type Doubts = BTreeMap<(Slot, ObjectKey), Doubted>;
+
 /// What may have been told of a name.
 #[derive(Clone, Debug)]
 pub(super) struct Doubted {
@@ -143,13 +146,10 @@ impl Watch {
         }
         for follower in followers {
             let slot = follower.slot;
-            if watch.followers.len() <= slot.0 {
-                watch.followers.resize(slot.0 + 1, None);
-            }
             let told = told.remove(&slot).unwrap_or_default();
-            watch.followers[slot.0] = Some(follower.restore(told, newest));
+            watch.followers.insert(slot, follower.restore(told, newest));
         }
-        let follows = |slot: Slot| watch.followers.get(slot.0).is_some_and(Option::is_some);
+        let follows = |slot: Slot| watch.followers.get(slot).is_some();
         let doubts = older.into_iter().chain(doubts).filter(|doubt| follows(doubt.slot));
         watch.doubts =
             doubts.map(|Doubt { slot, key, told }| ((slot, key), Doubted { told, listed: false })).collect();
@@ -168,8 +168,7 @@ impl Watch {
             emptied: std::mem::take(&mut self.emptied),
             views: Vec::new(),
         };
-        for (slot, follower) in self.followers.iter_mut().enumerate() {
-            let (slot, Some(follower)) = (Slot(slot), follower) else { continue };
+        for (slot, follower) in self.followers.iter_mut() {
             match &mut follower.phase {
                 Phase::Following if std::mem::replace(&mut follower.stored, false) => {
                     difference.emptied.push(slot);
@@ -189,16 +188,13 @@ impl Watch {
     }
 
     fn head(&self) -> Head {
-        let saved = |(slot, follower): (usize, &Option<Follower>)| {
-            follower.as_ref().map(|follower| follower.save(Slot(slot)))
-        };
         Head {
             position: self.recovering_since().or(self.position),
             reconciling: self.position().is_none(),
             newest: self.newest,
             epoch: self.epoch,
             blind: self.blind,
-            followers: self.followers.iter().enumerate().filter_map(saved).collect(),
+            followers: self.followers.iter().map(|(slot, follower)| follower.save(slot)).collect(),
             doubts: self
                 .doubts
                 .iter()
@@ -214,7 +210,7 @@ impl Watch {
             if let Some(entry) = self.known.get_mut(key).filter(|entry| same_life(&entry.uid)) {
                 entry.told.remove(*slot);
             }
-            let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { continue };
+            let Some(follower) = self.followers.get_mut(*slot) else { continue };
             match &mut follower.phase {
                 Phase::Listing { view, .. } | Phase::Seam { view, .. }
                     if view.get(key).is_some_and(|told| same_life(&told.uid)) =>
@@ -232,7 +228,7 @@ impl Watch {
         let Some(position) = self.position() else { return };
         let old = |told: &Told| told.version <= position || told.epoch != self.epoch;
         let selected = |slot: Slot, key: &ObjectKey| {
-            let follower = self.followers.get(slot.0).and_then(Option::as_ref);
+            let follower = self.followers.get(slot);
             follower.is_some_and(|follower| follower.selection.selects(key))
         };
         let doubtful: BTreeSet<_> = self
@@ -242,7 +238,7 @@ impl Watch {
             .map(|((slot, _), _)| *slot)
             .collect();
         for slot in doubtful {
-            let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { continue };
+            let Some(follower) = self.followers.get_mut(slot) else { continue };
             let view = match &mut follower.phase {
                 Phase::Listing { .. } => continue,
                 Phase::Seam { view, .. } => std::mem::take(view),
@@ -253,8 +249,8 @@ impl Watch {
                     view
                 }
             };
-            if let Some(follower) = &mut self.followers[slot.0] {
-                follower.phase = Phase::Listing { list: 0, since: self.newest, view, held: BTreeMap::new() };
+            if let Some(follower) = self.followers.get_mut(slot) {
+                follower.phase = Phase::listing(0, self.newest, view);
             }
         }
     }
@@ -293,10 +289,7 @@ impl SavedFollower {
         let stored = phase != SavedPhase::Following;
         let phase = match phase {
             SavedPhase::Following => Phase::Following,
-            SavedPhase::Listing { streamed } => {
-                let view = View::restore(told, streamed);
-                Phase::Listing { list: 0, since: newest, view, held: BTreeMap::new() }
-            }
+            SavedPhase::Listing { streamed } => Phase::listing(0, newest, View::restore(told, streamed)),
             SavedPhase::Seam { floor, streamed, relist } => {
                 let view = View::restore(told, streamed);
                 Phase::Seam { floor, view, relist }

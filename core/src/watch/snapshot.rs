@@ -1,9 +1,7 @@
 //! Comparing the present state with what was told, at the start and after history was lost.
 
-use std::collections::BTreeMap;
-
-use super::decide::Telling;
 use super::follower::Phase;
+use super::telling::Telling;
 use super::view::View;
 use super::{Effect, Stream, Watch};
 use crate::known::Slot;
@@ -15,8 +13,8 @@ impl Watch {
         self.forget_backfill(effects);
         self.attempt += 1;
         self.stream = Stream::Snapshot { sound: true };
-        for slot in (0..self.followers.len()).map(Slot) {
-            let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { continue };
+        for slot in self.followers.slots() {
+            let Some(follower) = self.followers.get_mut(slot) else { continue };
             match &mut follower.phase {
                 Phase::Following => {}
                 Phase::Seam { relist, .. } => *relist = false,
@@ -49,7 +47,7 @@ impl Watch {
             // What was not seen may have been what could not be named: its next version has a gap before it.
             self.known.doubt_unseen(self.attempt);
         }
-        for slot in (0..self.followers.len()).map(Slot) {
+        for slot in self.followers.slots() {
             self.snapshot_complete_for(slot, sound, version, effects);
         }
         self.blind = !sound;
@@ -78,7 +76,7 @@ impl Watch {
         version: ResourceVersion,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(follower) = self.followers.get_mut(slot.0).and_then(Option::as_mut) else { return };
+        let Some(follower) = self.followers.get_mut(slot) else { return };
         let Phase::Seam { view, relist, .. } = &mut follower.phase else {
             follower.fresh = false;
             if sound {
@@ -94,8 +92,8 @@ impl Watch {
             }
             view.begin_list();
             let list = self.next_list(slot, effects);
-            if let Some(follower) = self.followers[slot.0].as_mut() {
-                follower.phase = Phase::Listing { list, since: version, view, held: BTreeMap::new() };
+            if let Some(follower) = self.followers.get_mut(slot) {
+                follower.phase = Phase::listing(list, version, view);
             }
             return;
         }
@@ -122,7 +120,7 @@ impl Watch {
         });
         let mut telling = Telling::new(self.epoch);
         for (key, told) in gone {
-            let next = self.known.get(&key).map(|entry| ResourceVersion(entry.version.0.saturating_sub(1)));
+            let next = self.known.get(&key).map(|entry| entry.version.previous());
             self.tell_gone(slot, &key, &told, next.unwrap_or(version), &mut telling);
         }
         telling.finish(effects);

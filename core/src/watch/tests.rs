@@ -14,14 +14,8 @@ const B: Slot = Slot(1);
 
 fn meta(name: &str, uid: &str, version: u64) -> Meta {
     Meta {
-        key: ObjectKey::new(Some("shop"), name),
-        uid: Uid::new(uid),
-        resource_version: ResourceVersion(version),
         generation: Some(version / 10),
-        created: None,
-        modified: None,
-        deleted: None,
-        traceparent: None,
+        ..Meta::new(ObjectKey::new(Some("shop"), name), Uid::new(uid), ResourceVersion(version))
     }
 }
 

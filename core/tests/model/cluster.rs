@@ -102,14 +102,8 @@ impl Cluster {
 
     fn object(&self, key: &ObjectKey, uid: Uid, generation: u64) -> Arc<Object> {
         let meta = Meta {
-            key: key.clone(),
-            uid,
-            resource_version: ResourceVersion(self.version),
             generation: Some(generation),
-            created: None,
-            modified: None,
-            deleted: None,
-            traceparent: None,
+            ..Meta::new(key.clone(), uid, ResourceVersion(self.version))
         };
         // The body tells versions of the same number apart that were made before and after a rewind.
         let body = Bytes::from(format!("{{\"branch\":{}}}", self.branch));

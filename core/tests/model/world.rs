@@ -150,7 +150,15 @@ impl World {
         world
     }
 
-    pub(crate) fn act(&mut self, action: Action) {
+    /// Everything that happens, and then rest.
+    pub(crate) fn live(mut self, actions: impl IntoIterator<Item = Action>) {
+        for action in actions {
+            self.act(action);
+        }
+        self.settle();
+    }
+
+    fn act(&mut self, action: Action) {
         self.now += 1;
         match action {
             Action::Write(index) => self.cluster.write(&key(index)),
@@ -254,7 +262,7 @@ impl World {
     }
 
     /// Brings everything to rest, and compares.
-    pub(crate) fn settle(&mut self) {
+    fn settle(&mut self) {
         self.garbled = None;
         for _ in 0..500 {
             self.act(Action::Read);

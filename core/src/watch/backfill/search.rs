@@ -112,7 +112,7 @@ impl Search {
     /// What is to be asked next; nothing when the search is over.
     pub(super) fn question(&self) -> Option<Question> {
         match &self.step {
-            Step::Walk { from, .. } => Some(Question { at: before(*from), died: None }),
+            Step::Walk { from, .. } => Some(Question { at: from.previous(), died: None }),
             Step::Bisect { since, until } => {
                 let at = since.version().0.midpoint(until.0);
                 Some(Question { at: ResourceVersion(at), died: None })
@@ -140,7 +140,7 @@ impl Search {
             (Step::Walk { uid, from }, Answer::Absent) => match &base {
                 None => Step::Over { whole: true },
                 Some((told, _)) if *told == uid => Step::Over { whole: false },
-                Some(_) => Step::Bisect { since: Since::Told(floor), until: before(from) },
+                Some(_) => Step::Bisect { since: Since::Told(floor), until: from.previous() },
             },
             (Step::Bisect { since, until }, answer) => {
                 let at = ResourceVersion(since.version().0.midpoint(until.0));
@@ -200,7 +200,7 @@ impl Search {
     /// Answers what is known without asking.
     fn skip_ahead(mut self) -> Self {
         self.step = match self.step {
-            Step::Walk { uid, from } if before(from) <= self.floor => {
+            Step::Walk { uid, from } if from.previous() <= self.floor => {
                 // At the floor is what was told; two lives cannot follow without a version between them.
                 let whole = self.base.as_ref().is_none_or(|(told, _)| *told == uid);
                 Step::Over { whole: whole && from > self.floor }
@@ -214,10 +214,6 @@ impl Search {
         };
         self
     }
-}
-
-fn before(version: ResourceVersion) -> ResourceVersion {
-    ResourceVersion(version.0.saturating_sub(1))
 }
 
 // === impl Since ===
