@@ -16,7 +16,7 @@ use tidings_bridge::state::record::{
     Commit, JournalRecord, Recipient, SubscriptionRecord, WatchName, WatchRecord,
 };
 use tidings_bridge::state::sqlite::SqliteStore;
-use tidings_core::change::{Change, ChangeKind, Content, Epoch, Reason};
+use tidings_core::change::{Change, ChangeKind, Epoch};
 use tidings_core::cursor::SavedCursor;
 use tidings_core::known::{Entry, Slot, Slots};
 use tidings_core::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
@@ -264,26 +264,15 @@ impl Work {
 
     fn change(&mut self) -> JournalRecord {
         let meta = Meta {
-            key: key(self.object),
-            uid: uid(self.object),
-            resource_version: ResourceVersion(self.number + 1000),
             generation: Some(self.number),
             created: Some("2026-11-21T08:15:00Z".into()),
             modified: Some(
                 format!("2026-11-21T12:{:02}:{:02}Z", self.number / 60 % 60, self.number % 60).into(),
             ),
-            deleted: None,
-            traceparent: None,
+            ..Meta::new(key(self.object), uid(self.object), ResourceVersion(self.number + 1000))
         };
         let body = self.body(&meta).into_bytes().into();
-        let change = Change {
-            kind: ChangeKind::Updated,
-            reason: Reason::Watch,
-            epoch: Epoch(0),
-            gap: false,
-            gap_missed: 0,
-            content: Content::Object(Arc::new(Object { meta, body })),
-        };
+        let change = Change::watched(ChangeKind::Updated, Object { meta, body });
         JournalRecord {
             number: self.number,
             change: Arc::new(change),

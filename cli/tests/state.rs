@@ -15,7 +15,7 @@ use tidings_bridge::state::record::{
     Commit, JournalRecord, Recipient, SubscriptionRecord, WatchName, WatchRecord,
 };
 use tidings_bridge::state::sqlite::SqliteStore;
-use tidings_core::change::{Change, ChangeKind, Content, Epoch, Reason};
+use tidings_core::change::{Change, ChangeKind, Epoch};
 use tidings_core::cursor::SavedCursor;
 use tidings_core::known::{Entry, Slot, Slots};
 use tidings_core::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
@@ -35,25 +35,9 @@ fn store(folder: &Path) -> SqliteStore {
         (key(number), Some(entry))
     });
     let entry = |number: u64| {
-        let meta = Meta {
-            key: key(number),
-            uid: uid(number),
-            resource_version: ResourceVersion(4000 + number),
-            generation: None,
-            created: None,
-            modified: None,
-            deleted: None,
-            traceparent: None,
-        };
+        let meta = Meta::new(key(number), uid(number), ResourceVersion(4000 + number));
         let body = format!("{{\"spec\":{{\"password\":\"secret-{number}\"}}}}").into_bytes().into();
-        let change = Change {
-            kind: ChangeKind::Updated,
-            reason: Reason::Watch,
-            epoch: Epoch(0),
-            gap: false,
-            gap_missed: 0,
-            content: Content::Object(Arc::new(Object { meta, body })),
-        };
+        let change = Change::watched(ChangeKind::Updated, Object { meta, body });
         let to = vec![Recipient { slot: Slot(0), generation: 1 }];
         Arc::new(JournalRecord { number, change: Arc::new(change), to, before: None, decided: 1 })
     };

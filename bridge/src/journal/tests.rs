@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_core::change::{Change, ChangeKind, Content, Epoch, Reason};
+use tidings_core::change::{Change, ChangeKind};
 use tidings_core::known::Slot;
 use tidings_core::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
 use tokio::sync::Notify;
@@ -15,24 +15,8 @@ const A: Slot = Slot(0);
 const B: Slot = Slot(1);
 
 fn record(version: u64, to: &[Slot]) -> JournalRecord {
-    let meta = Meta {
-        key: ObjectKey::new(Some("shop"), "milk"),
-        uid: Uid::new("u"),
-        resource_version: ResourceVersion(version),
-        generation: None,
-        created: None,
-        modified: None,
-        deleted: None,
-        traceparent: None,
-    };
-    let change = Change {
-        kind: ChangeKind::Updated,
-        reason: Reason::Watch,
-        epoch: Epoch(0),
-        gap: false,
-        gap_missed: 0,
-        content: Content::Object(Arc::new(Object { meta, body: Bytes::from(vec![b'x'; 1000]) })),
-    };
+    let meta = Meta::new(ObjectKey::new(Some("shop"), "milk"), Uid::new("u"), ResourceVersion(version));
+    let change = Change::watched(ChangeKind::Updated, Object { meta, body: Bytes::from(vec![b'x'; 1000]) });
     JournalRecord {
         number: 0,
         change: change.into(),

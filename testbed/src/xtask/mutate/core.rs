@@ -4,7 +4,9 @@ use super::Mutation;
 
 const WATCH: &str = "core/src/watch.rs";
 const DECIDE: &str = "core/src/watch/decide.rs";
+const TELL: &str = "core/src/watch/tell.rs";
 const FOLLOWER: &str = "core/src/watch/follower.rs";
+const LISTING: &str = "core/src/watch/listing.rs";
 const BACKFILL: &str = "core/src/watch/backfill.rs";
 const SEARCH: &str = "core/src/watch/backfill/search.rs";
 const SNAPSHOT: &str = "core/src/watch/snapshot.rs";
@@ -122,7 +124,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "second-life-as-update",
         breaks: "another uid under a name is the end of one life and the beginning of another",
-        file: DECIDE,
+        file: TELL,
         find: "Some(was) if was.uid == meta.uid => {",
         put: "Some(was) if was.uid == meta.uid || selected => {",
         test: MODEL,
@@ -130,7 +132,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "told-stays-after-left",
         breaks: "who was told that an object left was told all there is about it",
-        file: DECIDE,
+        file: TELL,
         find: "if selected { entry.told.insert(slot) } else { entry.told.remove(slot) }",
         put: "if selected { entry.told.insert(slot) }",
         test: MODEL,
@@ -138,7 +140,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "gap-without-a-word",
         breaks: "a difference found after lost history is marked",
-        file: DECIDE,
+        file: TELL,
         find: "let gap = !live || skipped;",
         put: "let gap = skipped;",
         test: MODEL,
@@ -162,7 +164,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "seam-without-floor",
         breaks: "a name that the LIST of a joining Subscription did not show begins after it",
-        file: DECIDE,
+        file: TELL,
         find: "None if live && meta.resource_version <= *floor",
         put: "None if live && meta.resource_version < *floor && floor.0 == 0",
         test: RULES,
@@ -170,7 +172,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "seam-closed-early",
         breaks: "a view becomes bits only when the Watch has passed its LIST",
-        file: FOLLOWER,
+        file: LISTING,
         find: "Phase::Seam { floor, view, .. } if *floor <= position => {",
         put: "Phase::Seam { view, .. } => {",
         test: RULES,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_core::change::{Change, ChangeKind, Content, Epoch, Reason};
+use tidings_core::change::{Change, ChangeKind, Content, Epoch};
 use tidings_core::known::{Entry, Slot, Slots};
 use tidings_core::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
 use tidings_core::route::Kind;
@@ -47,34 +47,19 @@ pub(super) fn told(version: u64) -> Told {
 
 pub(super) fn change(number: u64, length: usize) -> Arc<JournalRecord> {
     let meta = Meta {
-        key: key(number.to_le_bytes()[0]),
-        uid: uid(number),
-        resource_version: ResourceVersion(number),
         generation: Some(1),
         created: Some("2026-11-21T12:00:00Z".into()),
-        modified: None,
-        deleted: None,
-        traceparent: None,
+        ..Meta::new(key(number.to_le_bytes()[0]), uid(number), ResourceVersion(number))
     };
     let body = format!("{{\"spec\":\"{}\"}}", "x".repeat(length));
-    let content = if number.is_multiple_of(4) {
-        Content::Identity {
-            key: meta.key,
-            uid: meta.uid,
-            resource_version: meta.resource_version,
-            gone_at: meta.resource_version,
-        }
-    } else {
-        Content::Object(Arc::new(Object { meta, body: Bytes::from(body) }))
-    };
-    let change = Change {
-        kind: ChangeKind::Updated,
-        reason: Reason::Watch,
-        epoch: Epoch(0),
-        gap: false,
-        gap_missed: 0,
-        content,
-    };
+    let gone = number.is_multiple_of(4).then(|| Content::Identity {
+        key: meta.key.clone(),
+        uid: meta.uid.clone(),
+        resource_version: meta.resource_version,
+        gone_at: meta.resource_version,
+    });
+    let mut change = Change::watched(ChangeKind::Updated, Object { meta, body: Bytes::from(body) });
+    change.content = gone.unwrap_or(change.content);
     Arc::new(JournalRecord {
         number,
         change: Arc::new(change),
