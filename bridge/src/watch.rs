@@ -228,11 +228,6 @@ impl Parts {
         self
     }
 
-    /// What was stored is of another history.
-    pub fn begin_history(&mut self) {
-        self.machine.begin_history(crate::clock::unix_seconds());
-    }
-
     /// Tells the Watch from others in what lanes are told.
     pub fn id(&self) -> u64 {
         self.followers.watch()

@@ -114,3 +114,13 @@ pub struct ChunkRecord {
 
 /// The numbers of a chunk's entries and who is told of each, in order.
 pub type ChunkIndex = Vec<(u64, Vec<Slot>)>;
+
+// === impl Commit ===
+
+impl Commit {
+    /// One that changes only what is small.
+    pub fn of_record(watch: WatchName, record: WatchRecord) -> Self {
+        let (difference, entries) = (Difference::default(), Vec::new());
+        Self { watch, record, difference, entries, chunk: 0, dead: Vec::new() }
+    }
+}

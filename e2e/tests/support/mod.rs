@@ -219,7 +219,7 @@ impl Stage {
     pub(crate) async fn agrees(&self) {
         let agreed = eventually(SOON, "the same on both sides", || async {
             let mut fold = Fold::default();
-            self.events().await.iter().for_each(|event| fold.take(event));
+            consumer::read_all(&self.nats, &self.namespace).await?.iter().for_each(|event| fold.take(event));
             let held = self.held().await;
             let folded: BTreeMap<_, _> =
                 fold.objects.iter().map(|(key, data)| (key.clone(), version_of(data))).collect();
