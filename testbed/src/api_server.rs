@@ -41,7 +41,12 @@ impl ApiServer {
             write_kubeconfig(&admin, port.number(), &authority, "tidings-admin", Some(MASTERS))?;
             let mut arguments = arguments(folder, &authority, port.number(), etcd_url)?;
             arguments.extend_from_slice(flags);
-            Ok(Setup { arguments, ports: vec![port], ready: Ready::Api { kubeconfig: admin.clone() } })
+            Ok(Setup {
+                program: None,
+                arguments,
+                ports: vec![port],
+                ready: Ready::Api { kubeconfig: admin.clone() },
+            })
         });
         let component = component.await.context("start the API server")?;
         Ok(Self { component, authority, admin })

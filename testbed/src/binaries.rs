@@ -1,16 +1,22 @@
-//! The components' programs: built once per version from pinned Go modules, kept in the cache.
+//! The components' programs: built or fetched once per version and kept in the cache, or found on the machine.
 //!
-//! Versions have one source, the `go.mod` files under `testbed/go`; changing one there is all an upgrade takes.
+//! Versions have one source, the `go.mod` files under `testbed/go` and the `pom.xml` under `testbed/java`; changing one
+//! there is all an upgrade takes. RabbitMQ alone is the machine's, since it comes only as a package of a distribution.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use crate::cache;
 
 mod build;
+mod installed;
+mod maven;
 pub mod tools;
+
+use installed::Installed;
+use maven::Project;
 
 /// A program of the testbed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +29,24 @@ pub enum Binary {
     Kubectl,
     /// The NATS broker with JetStream.
     NatsServer,
+    /// The Kafka broker: a folder of jars, which Java runs.
+    Kafka,
+    /// The RabbitMQ broker: a script that becomes the Erlang machine.
+    Rabbitmq,
+}
+
+/// How one comes by a program.
+enum Source {
+    /// Built from a Go module.
+    Go(Recipe),
+    /// Jars fetched with Maven.
+    Maven(Project),
+    /// Installed by somebody.
+    Installed(fn() -> Option<Installed>, tools::Tool),
 }
 
 /// How to build a program, and how long that takes at most on two cores with nothing cached.
 struct Recipe {
-    name: &'static str,
     module: Module,
     requirement: &'static str,
     package: &'static str,
@@ -43,41 +62,64 @@ struct Module {
 
 const KUBERNETES: Module = Module { folder: "go/kubernetes", file: include_str!("../go/kubernetes/go.mod") };
 const NATS: Module = Module { folder: "go/nats", file: include_str!("../go/nats/go.mod") };
+const KAFKA: Project = Project {
+    folder: "java/kafka",
+    file: include_str!("../java/kafka/pom.xml"),
+    version: "kafka.version",
+    seconds: 120,
+};
 
 // === impl Binary ===
 
 impl Binary {
-    /// Every program, in the order that builds fastest: the first ones compile what the later ones share.
-    pub const ALL: [Self; 4] = [Self::KubeApiserver, Self::Etcd, Self::Kubectl, Self::NatsServer];
+    /// What the demo, `cargo xtask up` and most tests run, in the order that builds fastest: the first ones compile what
+    /// the later ones share.
+    pub const USUAL: [Self; 4] = [Self::KubeApiserver, Self::Etcd, Self::Kubectl, Self::NatsServer];
 
     /// The program's file name without version, such as `kube-apiserver`.
     pub fn name(self) -> &'static str {
-        self.recipe().name
+        match self {
+            Self::Etcd => "etcd",
+            Self::KubeApiserver => "kube-apiserver",
+            Self::Kubectl => "kubectl",
+            Self::NatsServer => "nats-server",
+            Self::Kafka => "kafka",
+            Self::Rabbitmq => "rabbitmq-server",
+        }
     }
 
-    /// The version in use, without a leading `v`, such as `1.36.3`.
-    pub fn version(self) -> &'static str {
-        let Recipe { module, requirement, .. } = self.recipe();
-        module.version_of(requirement)
+    /// The version in use, without a leading `v`, such as `1.36.3`. Empty for one that somebody has to install first.
+    pub fn version(self) -> String {
+        match self.source() {
+            Source::Go(Recipe { module, requirement, .. }) => module.version_of(requirement).to_owned(),
+            Source::Maven(project) => project.version().to_owned(),
+            Source::Installed(find, _) => find().map(|installed| installed.version).unwrap_or_default(),
+        }
     }
 
-    /// Where the program is, or will be once [built](Self::ensure).
+    /// Where the program is, or will be once it is [there](Self::ensure).
     pub fn path(self) -> Result<PathBuf> {
+        if let Source::Installed(find, tool) = self.source() {
+            tools::require(&[tool])?;
+            return Ok(find().with_context(|| format!("{} is gone", tool.name))?.program);
+        }
         // A folder per version, so that the program keeps its name, in `ps` and in a PATH.
         Ok(cache::folder("bin")?.join(format!("{}-{}", self.name(), self.version())).join(self.name()))
     }
 
-    /// The program, built now if the cache does not have it: minutes the first time, nothing later. Blocks; progress goes
-    /// to stderr. Two processes that ask at once do not build twice.
+    /// The program, built or fetched now if the cache does not have it: minutes the first time, nothing later. Blocks;
+    /// progress goes to stderr. Two processes that ask at once do not do it twice.
     pub fn ensure(self) -> Result<PathBuf> {
         let path = self.path()?;
+        if let Source::Maven(_) = self.source() {
+            tools::require(&[tools::JAVA])?;
+        }
         if !path.exists() {
             let lock = cache::root()?.join("build.lock");
             let _lock =
                 cache::lock(&lock, Some("another run is building the testbed's programs: waiting for it"))?;
             if !path.exists() {
-                tools::require(&tools::BUILD)?;
-                build::build(&self.recipe(), &path)?;
+                self.make(&path)?;
             }
         }
         Ok(path)
@@ -88,38 +130,41 @@ impl Binary {
         tokio::task::spawn_blocking(move || self.ensure()).await.context("building was interrupted")?
     }
 
-    fn recipe(self) -> Recipe {
-        let kubernetes = |name, package, seconds| Recipe {
-            name,
-            module: KUBERNETES,
-            requirement: "k8s.io/kubernetes",
-            package,
-            seconds,
+    fn make(self, path: &Path) -> Result<()> {
+        match self.source() {
+            Source::Go(recipe) => {
+                tools::require(&tools::BUILD)?;
+                build::build(self.name(), &recipe, path)
+            }
+            Source::Maven(project) => {
+                tools::require(&tools::KAFKA)?;
+                project.fetch(self.name(), path)
+            }
+            Source::Installed(_, tool) => bail!("{} is gone from {}", tool.name, path.display()),
+        }
+    }
+
+    fn source(self) -> Source {
+        let go = |module, requirement, package, seconds| {
+            Source::Go(Recipe { module, requirement, package, seconds })
         };
+        let kubernetes = |package, seconds| go(KUBERNETES, "k8s.io/kubernetes", package, seconds);
         match self {
-            Self::KubeApiserver => kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", 240),
-            Self::Kubectl => kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl", 60),
-            Self::Etcd => Recipe {
-                name: "etcd",
-                module: KUBERNETES,
-                requirement: "go.etcd.io/etcd/server/v3",
-                package: "go.etcd.io/etcd/server/v3",
-                seconds: 60,
-            },
-            Self::NatsServer => Recipe {
-                name: "nats-server",
-                module: NATS,
-                requirement: "github.com/nats-io/nats-server/v2",
-                package: "github.com/nats-io/nats-server/v2",
-                seconds: 40,
-            },
+            Self::KubeApiserver => kubernetes("k8s.io/kubernetes/cmd/kube-apiserver", 240),
+            Self::Kubectl => kubernetes("k8s.io/kubernetes/cmd/kubectl", 60),
+            Self::Etcd => go(KUBERNETES, "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3", 60),
+            Self::NatsServer => {
+                go(NATS, "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats-server/v2", 40)
+            }
+            Self::Kafka => Source::Maven(KAFKA),
+            Self::Rabbitmq => Source::Installed(installed::rabbitmq, tools::RABBITMQ),
         }
     }
 }
 
-/// Builds every program that is missing; see [`Binary::ensure`].
-pub fn ensure_all() -> Result<()> {
-    Binary::ALL.into_iter().try_for_each(|binary| binary.ensure().map(drop))
+/// Makes sure of every one of [`Binary::USUAL`]; see [`Binary::ensure`].
+pub fn ensure_usual() -> Result<()> {
+    Binary::USUAL.into_iter().try_for_each(|binary| binary.ensure().map(drop))
 }
 
 // === impl Module ===
@@ -142,12 +187,17 @@ impl Module {
 
     /// Where the module lies in the checkout this crate was compiled in.
     fn path(self) -> Result<PathBuf> {
-        let path = crate::root()?.join("testbed").join(self.folder);
-        if !fs::exists(path.join("go.mod"))? {
-            bail!("{} is gone: has the checkout moved since this program was compiled?", path.display());
-        }
-        Ok(path)
+        pinned(self.folder, "go.mod")
     }
+}
+
+/// The `folder` of this crate in which `file` pins a version.
+fn pinned(folder: &str, file: &str) -> Result<PathBuf> {
+    let path = crate::root()?.join("testbed").join(folder);
+    if !fs::exists(path.join(file))? {
+        bail!("{} is gone: has the checkout moved since this program was compiled?", path.display());
+    }
+    Ok(path)
 }
 
 #[cfg(test)]
@@ -155,8 +205,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_program_has_a_version_pinned_in_its_go_module() {
-        for binary in Binary::ALL {
+    fn every_program_we_make_has_a_version_pinned_in_the_checkout() {
+        for binary in Binary::USUAL.into_iter().chain([Binary::Kafka]) {
             assert!(
                 binary.version().split('.').count() == 3,
                 "{binary:?} has version {:?}",

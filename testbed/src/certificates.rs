@@ -8,8 +8,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
 };
+
+/// A host that none of our servers is.
+const ELSEWHERE: &str = "elsewhere.example";
 
 /// Signs certificates for servers on loopback and for their clients.
 #[derive(Debug)]
@@ -25,6 +28,18 @@ pub struct Identity {
     pub certificate: String,
     /// The private key, PKCS #8.
     pub key: String,
+}
+
+/// The certificate a server shows to its clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shown {
+    /// One that holds: for `127.0.0.1` and `localhost`.
+    #[default]
+    Valid,
+    /// One that held until some years ago.
+    Expired,
+    /// One that holds, for another host.
+    OtherHost,
 }
 
 // === impl Authority ===
@@ -48,14 +63,34 @@ impl Authority {
 
     /// For a server reached as `127.0.0.1` or `localhost`.
     pub fn server(&self) -> Result<Identity> {
-        let params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()])?;
-        self.issue(params, distinguished_name("localhost", None), ExtendedKeyUsagePurpose::ServerAuth)
+        self.server_showing(Shown::Valid)
     }
 
-    /// For a client; Kubernetes takes `user` and `group` from it.
+    /// For a server on loopback, and good for it or not.
+    pub fn server_showing(&self, shown: Shown) -> Result<Identity> {
+        let hosts = match shown {
+            Shown::Valid | Shown::Expired => vec!["127.0.0.1".to_owned(), "localhost".to_owned()],
+            Shown::OtherHost => vec![ELSEWHERE.to_owned()],
+        };
+        let name = distinguished_name(hosts.last().map_or(ELSEWHERE, String::as_str), None);
+        let mut params = CertificateParams::new(hosts)?;
+        if shown == Shown::Expired {
+            expire(&mut params);
+        }
+        self.issue(params, name, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// For a client; Kubernetes takes `user` and `group` from it, brokers take `user`.
     pub fn client(&self, user: &str, group: Option<&str>) -> Result<Identity> {
         let params = CertificateParams::new(Vec::new())?;
         self.issue(params, distinguished_name(user, group), ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    /// The same, and it held until some years ago.
+    pub fn expired_client(&self, user: &str) -> Result<Identity> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        expire(&mut params);
+        self.issue(params, distinguished_name(user, None), ExtendedKeyUsagePurpose::ClientAuth)
     }
 
     fn issue(
@@ -90,6 +125,11 @@ pub(crate) fn write_secret(path: &Path, text: &str) -> Result<()> {
     options.create(true).write(true).truncate(true).mode(0o600);
     let describe = || format!("write {}", path.display());
     options.open(path).and_then(|mut file| file.write_all(text.as_bytes())).with_context(describe)
+}
+
+fn expire(params: &mut CertificateParams) {
+    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_after = date_time_ymd(2020, 2, 1);
 }
 
 fn distinguished_name(user: &str, group: Option<&str>) -> DistinguishedName {

@@ -13,9 +13,9 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::api_server;
 use crate::binaries::Binary;
 use crate::folder::Folder;
-use crate::http;
 use crate::ports::Port;
 use crate::process::{Lifetime, Process, ProcessId, Program};
+use crate::{http, kafka, rabbitmq};
 
 /// Where a component lives, and with that how long.
 #[derive(Clone, Debug)]
@@ -44,6 +44,8 @@ pub struct Component {
 /// What differs between components.
 #[derive(Debug)]
 pub(crate) struct Setup {
+    /// What runs it, where that is not the binary itself.
+    pub(crate) program: Option<PathBuf>,
     pub(crate) arguments: Vec<String>,
     pub(crate) ports: Vec<Port>,
     pub(crate) ready: Ready,
@@ -56,6 +58,10 @@ pub(crate) enum Ready {
     Http { port: u16, path: &'static str },
     /// `/readyz` of the API server behind this kubeconfig, and its first namespaces.
     Api { kubeconfig: PathBuf },
+    /// Kafka's metadata on this port name a broker.
+    Kafka { port: u16 },
+    /// The server on this port begins to speak AMQP.
+    Amqp { port: u16 },
 }
 
 /// For a machine that compiles on all its cores meanwhile; an idle one needs less than 3 seconds.
@@ -88,7 +94,7 @@ impl Component {
             let log_start = size(&log);
             let setup = setup(folder.path())?;
             let program = Program {
-                path: path.clone(),
+                path: setup.program.clone().unwrap_or_else(|| path.clone()),
                 arguments: setup.arguments.clone(),
                 folder: folder.path().to_owned(),
                 log: log.clone(),
@@ -96,9 +102,7 @@ impl Component {
             let mut process = Process::spawn(&program, lifetime)?;
             match wait_until_ready(name, &mut process, &setup.ready, &log, log_start).await {
                 Ok(()) => return Ok(Self { binary, program, lifetime, setup, process, log_start, folder }),
-                Err(_) if tries < PORT_TRIES && since(&log, log_start).contains("address already in use") => {
-                    tries += 1;
-                }
+                Err(_) if tries < PORT_TRIES && port_was_taken(&log, log_start) => tries += 1,
                 Err(error) => {
                     // A detached one that is not ready would stay for ever.
                     process.kill()?;
@@ -232,9 +236,17 @@ impl Ready {
                     client.request_text(Request::get(path).body(Vec::new())?).await?;
                 }
             }
+            Self::Kafka { port } => kafka::answers(*port).await?,
+            Self::Amqp { port } => rabbitmq::answers(*port).await?,
         }
         Ok(())
     }
+}
+
+/// As Go, Java and Erlang say it.
+fn port_was_taken(log: &Path, start: u64) -> bool {
+    let log = since(log, start).to_lowercase();
+    log.contains("address already in use") || log.contains("eaddrinuse")
 }
 
 fn size(log: &Path) -> u64 {

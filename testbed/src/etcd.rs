@@ -45,7 +45,7 @@ impl Etcd {
                 "--unsafe-no-fsync".to_owned(),
             ];
             let ready = Ready::Http { port: client.number(), path: "/health" };
-            Ok(Setup { arguments: arguments.into(), ports: vec![client, peer], ready })
+            Ok(Setup { program: None, arguments: arguments.into(), ports: vec![client, peer], ready })
         });
         Ok(Self(component.await.context("start etcd")?))
     }

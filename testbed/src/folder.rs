@@ -33,6 +33,8 @@ struct Owned {
 
 const OWNER: &str = "owner.lock";
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// What runs components that are no programs themselves.
+const MACHINES: [&str; 4] = ["java", "beam.smp", "erl_child_setup", "epmd"];
 
 // === impl Folder ===
 
@@ -133,17 +135,18 @@ pub(crate) fn kill_inside(folder: &Path) -> Result<()> {
     }
 }
 
-/// Processes of files below `programs` whose working folder is `folder` or below.
+/// Processes of files below `programs`, and machines, whose working folder is `folder` or below.
 fn running_inside(folder: &Path, programs: &Path) -> Result<Vec<Pid>> {
     let mut running = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let within = |link: &str, folder: &Path| {
-            // Unreadable: gone meanwhile, or somebody else's.
-            fs::read_link(entry.path().join(link)).is_ok_and(|target| target.starts_with(folder))
-        };
-        if within("cwd", folder) && within("exe", programs) {
+        // Unreadable: gone meanwhile, or somebody else's.
+        let link = |name: &str| fs::read_link(entry.path().join(name)).unwrap_or_default();
+        let program = link("exe");
+        let machine =
+            || program.file_name().is_some_and(|name| MACHINES.iter().any(|machine| name == *machine));
+        if link("cwd").starts_with(folder) && (program.starts_with(programs) || machine()) {
             running.push(Pid::from_raw(pid));
         }
     }

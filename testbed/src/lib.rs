@@ -1,4 +1,4 @@
-//! Real etcd, kube-apiserver and NATS for tests, the demo and benchmarks: started, broken and cleaned up as child
+//! Real etcd, kube-apiserver, NATS, Kafka and RabbitMQ for tests, the demo and benchmarks: started, broken and cleaned up as child
 //! processes on loopback ports. No container, no image, no service from outside.
 //!
 //! ```no_run
@@ -14,12 +14,13 @@
 //! In the order one meets them:
 //!
 //! - [`cache`]: the folder outside the checkout that holds binaries, running components and downloaded tools
-//! - [`binaries`]: builds each component once per version, from Go modules pinned in `testbed/go`
+//! - [`binaries`]: builds or fetches each component once per version, as pinned in `testbed/go` and `testbed/java`
 //! - [`folder`], [`ports`], [`process`]: what a component needs, and what makes it go away whatever happens
 //! - [`component`]: one running server: start, stop, kill, pause, resume, restart
 //! - [`certificates`]: a private authority for TLS
 //! - [`etcd`], [`api_server`], [`control_plane`]: a Kubernetes API
-//! - [`nats`]: a NATS server with JetStream; [`proxy`]: a network before it, which can be made bad
+//! - [`nats`], [`kafka`], [`rabbitmq`]: brokers; [`tokens`]: who gives tokens for one; [`proxy`]: a network before one,
+//!   which can be made bad
 //! - [`disk`]: a disk that can be full
 //! - [`tidings`]: our own program on them; [`kubectl`] and [`consumer`]: what people and applications do
 //! - [`replay`]: an API server made for measuring; [`usage`]: what a process takes, and [`memory`]: what it may take
@@ -40,15 +41,18 @@ pub mod disk;
 pub mod etcd;
 pub mod folder;
 mod http;
+pub mod kafka;
 pub mod kubectl;
 pub mod memory;
 pub mod nats;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod rabbitmq;
 pub mod replay;
 pub mod shared;
 pub mod tidings;
+pub mod tokens;
 pub mod usage;
 pub mod wait;
 pub mod xtask;

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::ops::{Deref, DerefMut};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use async_nats::{Client, ConnectOptions};
 use serde_json::{Value, json};
 
 use crate::binaries::Binary;
-use crate::certificates::{Authority, write_secret};
+use crate::certificates::{Authority, Shown, write_secret};
 use crate::component::{Component, Home, Ready, Setup};
 use crate::ports::Port;
 
@@ -18,8 +18,17 @@ use crate::ports::Port;
 pub struct NatsOptions {
     /// Who may connect; empty means everybody.
     pub users: Vec<NatsUser>,
+    /// Who may connect by signing with the key of one of these, as the server knows them (`U…`). [`Nats::client`]
+    /// cannot, so that a test that needs it names users too.
+    pub nkeys: Vec<String>,
+    /// What everybody must present instead; the server takes no users beside it.
+    pub token: Option<String>,
     /// Serve TLS, with a certificate of [`Nats::ca_path`].
     pub tls: bool,
+    /// Take only clients with a certificate of [`Nats::authority`]. Implies `tls`.
+    pub client_certificates: bool,
+    /// Which certificate the server shows.
+    pub shown: Shown,
     /// The largest message, in bytes; the server's default is 1 MiB.
     pub max_payload: Option<usize>,
 }
@@ -40,7 +49,16 @@ pub struct NatsUser {
 pub struct Nats {
     component: Component,
     options: NatsOptions,
-    ca: Option<PathBuf>,
+    tls: Option<Tls>,
+}
+
+/// What a server with TLS, and its clients, need.
+#[derive(Debug)]
+struct Tls {
+    authority: Authority,
+    ca: PathBuf,
+    /// A client's certificate and key.
+    client: [PathBuf; 2],
 }
 
 // === impl Nats ===
@@ -53,53 +71,59 @@ impl Nats {
 
     /// Starts one in `home`.
     pub async fn start_with(home: &Home, options: NatsOptions) -> Result<Self> {
-        let mut ca = None;
+        let mut tls = None;
         let component = Component::start(Binary::NatsServer, home, |folder| {
             let (port, monitor) = (Port::reserve()?, Port::reserve()?);
             let mut config = config(&options);
             config["listen"] = json!(format!("127.0.0.1:{}", port.number()));
             config["http"] = json!(format!("127.0.0.1:{}", monitor.number()));
             config["jetstream"] = json!({ "store_dir": folder.join("jetstream") });
-            if options.tls {
-                let authority =
-                    Authority::new("tidings-testbed-nats").context("create the certificate authority")?;
-                let [ca_path, certificate, key] =
-                    ["ca.crt", "tls.crt", "tls.key"].map(|name| folder.join(name));
-                fs::write(&ca_path, authority.certificate())?;
-                authority.server()?.write(&certificate, &key)?;
-                config["tls"] = json!({ "cert_file": certificate, "key_file": key });
-                ca = Some(ca_path);
+            if options.tls || options.client_certificates {
+                let (files, section) = Tls::create(folder, &options)?;
+                config["tls"] = section;
+                tls = Some(files);
             }
             // The server's own format takes JSON.
             let file = folder.join("nats.conf");
             write_secret(&file, &format!("{config:#}\n"))?;
             let ready = Ready::Http { port: monitor.number(), path: "/healthz" };
             let arguments = vec!["--config".to_owned(), file.display().to_string()];
-            Ok(Setup { arguments, ports: vec![port, monitor], ready })
+            Ok(Setup { program: None, arguments, ports: vec![port, monitor], ready })
         });
         let component = component.await.context("start NATS")?;
-        Ok(Self { component, options, ca })
+        Ok(Self { component, options, tls })
     }
 
     /// Where clients connect: `nats://` or, with TLS, `tls://`, without credentials.
     pub fn url(&self) -> String {
-        let scheme = if self.options.tls { "tls" } else { "nats" };
+        let scheme = if self.tls.is_some() { "tls" } else { "nats" };
         format!("{scheme}://127.0.0.1:{}", self.port(0))
     }
 
     /// The certificate authority to trust, in PEM; `None` without TLS.
     pub fn ca_path(&self) -> Option<&PathBuf> {
-        self.ca.as_ref()
+        self.tls.as_ref().map(|tls| &tls.ca)
     }
 
-    /// A client, as the first user if there are users. It belongs to the present runtime, so each test makes its own.
+    /// The same, for certificates of clients.
+    pub fn authority(&self) -> Option<&Authority> {
+        self.tls.as_ref().map(|tls| &tls.authority)
+    }
+
+    /// A client, with a certificate where one is demanded, and as the first user if there are users. It belongs to the
+    /// present runtime, so each test makes its own.
     pub async fn client(&self) -> Result<Client> {
         let mut connect = ConnectOptions::new();
         if let Some(NatsUser { name, password, .. }) = self.options.users.first() {
             connect = connect.user_and_password(name.clone(), password.clone());
+        } else if let Some(token) = &self.options.token {
+            connect = ConnectOptions::with_token(token.clone());
         }
-        if let Some(ca) = &self.ca {
+        if let Some(Tls { ca, client: [certificate, key], .. }) = &self.tls {
             connect = connect.add_root_certificates(ca.clone());
+            if self.options.client_certificates {
+                connect = connect.add_client_certificate(certificate.clone(), key.clone());
+            }
         }
         connect.connect(self.url()).await.context("connect to the testbed's NATS")
     }
@@ -135,13 +159,36 @@ impl NatsUser {
     }
 }
 
+// === impl Tls ===
+
+impl Tls {
+    /// Files in `folder`, and what the server's configuration says of them.
+    fn create(folder: &Path, options: &NatsOptions) -> Result<(Self, Value)> {
+        let authority = Authority::new("tidings-testbed-nats").context("create the certificate authority")?;
+        let [ca, certificate, key, client_certificate, client_key] =
+            ["ca.crt", "tls.crt", "tls.key", "client.crt", "client.key"].map(|name| folder.join(name));
+        fs::write(&ca, authority.certificate())?;
+        authority.server_showing(options.shown)?.write(&certificate, &key)?;
+        authority.client("testbed", None)?.write(&client_certificate, &client_key)?;
+        let mut section = json!({ "cert_file": certificate, "key_file": key });
+        if options.client_certificates {
+            section["ca_file"] = json!(ca);
+            section["verify"] = json!(true);
+        }
+        Ok((Self { authority, ca, client: [client_certificate, client_key] }, section))
+    }
+}
+
 fn config(options: &NatsOptions) -> Value {
-    let NatsOptions { users, tls: _, max_payload } = options;
+    let NatsOptions { users, nkeys, token, tls: _, client_certificates: _, shown: _, max_payload } = options;
     let mut config = json!({ "server_name": "testbed" });
     if let Some(bytes) = max_payload {
         config["max_payload"] = json!(bytes);
     }
-    if !users.is_empty() {
+    if let Some(token) = token {
+        config["authorization"] = json!({ "token": token });
+    }
+    if !users.is_empty() || !nkeys.is_empty() {
         let user = |NatsUser { name, password, publish }: &NatsUser| {
             let mut user = json!({ "user": name, "password": password });
             if let Some(subjects) = publish {
@@ -149,7 +196,8 @@ fn config(options: &NatsOptions) -> Value {
             }
             user
         };
-        config["authorization"] = json!({ "users": users.iter().map(user).collect::<Vec<_>>() });
+        let nkeys = nkeys.iter().map(|key| json!({ "nkey": key }));
+        config["authorization"] = json!({ "users": users.iter().map(user).chain(nkeys).collect::<Vec<_>>() });
     }
     config
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use async_nats::jetstream::{self, stream};
 use async_nats::{Client, ConnectOptions};
+use nkeys::KeyPair;
+use tidings_testbed::certificates::Shown;
 use tidings_testbed::component::Home;
 use tidings_testbed::nats::{Nats, NatsOptions, NatsUser};
 use tidings_testbed::wait::eventually;
@@ -121,5 +123,61 @@ async fn the_largest_message_is_as_set() -> Result<()> {
     let options = NatsOptions { max_payload: Some(4096), ..NatsOptions::default() };
     let nats = Nats::start_with(&Home::Temporary, options).await?;
     assert_eq!(nats.client().await?.server_info().max_payload, 4096);
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_certificate_nobody_gets_in_where_one_is_demanded() -> Result<()> {
+    let options = NatsOptions { client_certificates: true, ..NatsOptions::default() };
+    let nats = Nats::start_with(&Home::Temporary, options).await?;
+    publish(&stream(&nats.client().await?).await?, "kept.known").await?;
+    let ca = nats.ca_path().context("no authority")?.clone();
+    let error =
+        ConnectOptions::new().add_root_certificates(ca.clone()).connect(nats.url()).await.unwrap_err();
+    assert!(format!("{error:?}").contains("CertificateRequired"), "{error:?}");
+
+    let [certificate, key] = ["expired.crt", "expired.key"].map(|name| nats.folder().join(name));
+    let authority = nats.authority().context("no authority")?;
+    authority.expired_client("testbed")?.write(&certificate, &key)?;
+    let expired = ConnectOptions::new().add_root_certificates(ca).add_client_certificate(certificate, key);
+    let error = expired.connect(nats.url()).await.unwrap_err();
+    assert!(format!("{error:?}").contains("CertificateExpired"), "{error:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_good_is_refused() -> Result<()> {
+    for (shown, reason) in [(Shown::Expired, "Expired"), (Shown::OtherHost, "NotValidForName")] {
+        let options = NatsOptions { tls: true, shown, ..NatsOptions::default() };
+        let nats = Nats::start_with(&Home::Temporary, options).await?;
+        let error = nats.client().await.unwrap_err();
+        assert!(format!("{error:?}").contains(reason), "{error:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_the_holder_of_a_named_key_gets_in() -> Result<()> {
+    let (known, unknown) = (KeyPair::new_user(), KeyPair::new_user());
+    let options = NatsOptions {
+        nkeys: vec![known.public_key()],
+        users: vec![NatsUser::new("ann", "secret")],
+        ..NatsOptions::default()
+    };
+    let nats = Nats::start_with(&Home::Temporary, options).await?;
+    nats.client().await?;
+    ConnectOptions::with_nkey(known.seed()?).connect(nats.url()).await?;
+    let error = ConnectOptions::with_nkey(unknown.seed()?).connect(nats.url()).await.unwrap_err();
+    assert!(error.to_string().contains("authorization violation"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_who_has_the_token_gets_in() -> Result<()> {
+    let options = NatsOptions { token: Some("open sesame".to_owned()), ..NatsOptions::default() };
+    let nats = Nats::start_with(&Home::Temporary, options).await?;
+    nats.client().await?;
+    let error = async_nats::connect(nats.url()).await.unwrap_err();
+    assert!(error.to_string().contains("authorization violation"), "{error}");
     Ok(())
 }

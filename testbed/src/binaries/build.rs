@@ -1,4 +1,4 @@
-//! One `go build`, with progress on stderr.
+//! One `go build`, and progress on stderr for whatever takes long.
 
 use std::fs;
 use std::io::{self, IsTerminal, Read, Write};
@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail};
 use super::{Recipe, tools};
 
 /// Builds `recipe` to `target`. The file appears only when it is complete.
-pub(super) fn build(recipe: &Recipe, target: &Path) -> Result<()> {
-    let Recipe { name, module, requirement, package, seconds } = *recipe;
+pub(super) fn build(name: &str, recipe: &Recipe, target: &Path) -> Result<()> {
+    let Recipe { module, requirement, package, seconds } = *recipe;
     let version = module.version_of(requirement);
     let title =
         format!("building {name} {version} from source (once; up to {seconds} s with nothing cached)");
@@ -58,16 +58,19 @@ fn link_flags(package: &str, version: &str) -> String {
 
 /// Runs `command` to its end. On a terminal one line counts the seconds; elsewhere a line says so now and then.
 /// The inner error is what a failed command wrote.
-fn with_progress(title: &str, mut command: Command) -> Result<Result<(), String>> {
+pub(super) fn with_progress(title: &str, mut command: Command) -> Result<Result<(), String>> {
     let terminal = io::stderr().is_terminal();
     let every = Duration::from_secs(if terminal { 1 } else { 30 });
     let started = Instant::now();
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    let mut stderr = child.stderr.take().context("the command has no stderr")?;
+    // Maven says what went wrong on stdout, Go on stderr.
+    let (mut read, write) = io::pipe()?;
+    let mut child = command.stdout(write.try_clone()?).stderr(write).spawn()?;
+    // It holds the ends for writing, which else would never close.
+    drop(command);
     let (send, finished) = mpsc::channel();
     let reader = thread::spawn(move || {
         let mut text = Vec::new();
-        let result = stderr.read_to_end(&mut text).map(|_| String::from_utf8_lossy(&text).into_owned());
+        let result = read.read_to_end(&mut text).map(|_| String::from_utf8_lossy(&text).into_owned());
         // The receiver outlives this thread; if it is gone, nobody wants to know.
         let _ = send.send(());
         result

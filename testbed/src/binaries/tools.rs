@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-use super::KUBERNETES;
+use super::{KUBERNETES, installed};
 use crate::cache;
 
 /// A program somebody has to install.
@@ -56,6 +56,36 @@ const SETSID: Tool = Tool {
     install: "package util-linux",
 };
 
+/// Runs Kafka.
+pub const JAVA: Tool = Tool {
+    name: "java",
+    purpose: "runs Kafka",
+    debian: "default-jre-headless",
+    version: &["--version"],
+    minimum: || Some([17, 0, 0]),
+    install: "package default-jre-headless (Debian), java-21-openjdk-headless (Fedora), openjdk21-jre-headless (Alpine)",
+};
+
+const MAVEN: Tool = Tool {
+    name: "mvn",
+    purpose: "fetches Kafka",
+    debian: "maven",
+    version: &["--batch-mode", "--version"],
+    minimum: || Some([3, 6, 3]),
+    install: "package maven",
+};
+
+/// The one broker that is neither built nor fetched.
+pub const RABBITMQ: Tool = Tool {
+    name: "rabbitmq-server",
+    purpose: "the RabbitMQ broker, of which the testbed runs its own node; the system's need not run",
+    debian: "rabbitmq-server",
+    // Not asked: it would start a node.
+    version: &[],
+    minimum: || Some([3, 10, 0]),
+    install: "package rabbitmq-server (Debian 12 or newer), or from https://www.rabbitmq.com",
+};
+
 const CC: Tool = Tool {
     name: "cc",
     purpose: "compiles the C parts of Rust dependencies (TLS)",
@@ -68,8 +98,11 @@ const CC: Tool = Tool {
 /// What building and running the components takes.
 pub const BUILD: [Tool; 3] = [GO, SETPRIV, SETSID];
 
-/// What everything in this repository takes, besides Rust itself.
-pub const ALL: [Tool; 4] = [GO, CC, SETPRIV, SETSID];
+/// What fetching and running Kafka takes.
+pub const KAFKA: [Tool; 4] = [JAVA, MAVEN, SETPRIV, SETSID];
+
+/// What everything in this repository takes, besides Rust itself and what compiles C.
+pub const ALL: [Tool; 7] = [GO, CC, SETPRIV, SETSID, JAVA, MAVEN, RABBITMQ];
 
 /// A tool that cannot be used, and why.
 #[derive(Debug)]
@@ -120,6 +153,10 @@ pub fn require(tools: &[Tool]) -> Result<()> {
 
 impl Tool {
     fn check(&self) -> Result<(), Missing> {
+        if self.name == RABBITMQ.name {
+            let found = installed::rabbitmq().and_then(|installed| parse(&installed.version));
+            return if found >= (self.minimum)() { Ok(()) } else { Err(Missing { tool: *self, found }) };
+        }
         let program = if self.name == GO.name { go() } else { self.name.into() };
         let output = Command::new(program)
             .args(self.version)
@@ -138,7 +175,7 @@ impl Tool {
 }
 
 /// The first thing in `text` that looks like a version: `go version go1.26.8 linux/amd64`, `setpriv from util-linux 2.38.1`.
-fn parse(text: &str) -> Option<Version> {
+pub(super) fn parse(text: &str) -> Option<Version> {
     text.split_whitespace().find_map(|word| {
         let word = word.trim_start_matches(|character: char| !character.is_ascii_digit());
         let mut numbers = word.split('.').map(|part| {

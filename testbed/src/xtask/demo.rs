@@ -53,7 +53,7 @@ struct Stage {
 
 pub(super) async fn demo(Demo { once, kubeconfig }: Demo) -> Result<ExitCode> {
     say("building what is missing (minutes the first time, nothing later)");
-    binaries::ensure_all()?;
+    binaries::ensure_usual()?;
     let program = tokio::task::spawn_blocking(|| build(Profile::Dev)).await??;
     let stage = Stage::set(kubeconfig).await?;
 

@@ -163,7 +163,7 @@ impl Tier {
         let mut report =
             Report { tier: self, counts: Counts::default(), time: Duration::ZERO, notes: Vec::new() };
         // First, so that no test waits minutes for a build, and every test finds the same.
-        let servers = if self.needs_servers() { binaries::ensure_all() } else { Ok(()) };
+        let servers = if self.needs_servers() { binaries::ensure_usual() } else { Ok(()) };
         match servers {
             Ok(()) => {
                 for step in self.steps() {

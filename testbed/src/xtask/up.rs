@@ -69,7 +69,7 @@ pub(super) async fn up(Up { kubeconfig }: Up) -> Result<ExitCode> {
         Some(file) => Some(existing(&file).await?),
         None => None,
     };
-    binaries::ensure_all()?;
+    binaries::ensure_usual()?;
     let state = match start(&folder, kubeconfig).await {
         Ok(state) => state,
         Err(error) => {
@@ -198,7 +198,7 @@ fn entry(component: &Component, address: String) -> Result<Entry> {
     let binary = component.binary();
     Ok(Entry {
         name: binary.name().to_owned(),
-        version: binary.version().to_owned(),
+        version: binary.version(),
         address,
         process: component.process(),
         log: component.log().to_owned(),
