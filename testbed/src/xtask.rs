@@ -32,7 +32,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Start etcd, kube-apiserver and NATS for working by hand, and leave them running
+    /// Start etcd, kube-apiserver, NATS and other brokers for working by hand, and leave them running
     Up(up::Up),
     /// Stop what `up` started and remove its data
     Down,

@@ -147,7 +147,8 @@ async fn without_a_certificate_nobody_gets_in_where_one_is_demanded() -> Result<
 
 #[tokio::test]
 async fn a_certificate_that_is_not_good_is_refused() -> Result<()> {
-    for (shown, reason) in [(Shown::Expired, "Expired"), (Shown::OtherHost, "NotValidForName")] {
+    for (shown, reason) in [(Shown::Expired, "certificate expired"), (Shown::OtherHost, "not valid for name")]
+    {
         let options = NatsOptions { tls: true, shown, ..NatsOptions::default() };
         let nats = Nats::start_with(&Home::Temporary, options).await?;
         let error = nats.client().await.unwrap_err();

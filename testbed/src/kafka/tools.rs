@@ -15,22 +15,23 @@ const LONG: [&str; 2] = ["-XX:+UseSerialGC", "-Xmx512m"];
 // === impl Kafka ===
 
 impl Kafka {
-    /// Runs one of Kafka's tools by its class, such as `org.apache.kafka.tools.TopicCommand`, in the broker's folder, and
-    /// answers what it wrote to stdout.
-    pub async fn tool(&self, class: &str, arguments: &[&str]) -> Result<String> {
-        self.run(&SHORT, class, arguments).await
+    /// Runs one of Kafka's tools in the broker's folder, and answers what it wrote to stdout. The `command` is what follows
+    /// `java`: options of the machine, the class, such as `org.apache.kafka.tools.TopicCommand`, and its own arguments.
+    pub async fn tool(&self, command: &[&str]) -> Result<String> {
+        self.java(&SHORT, command).await
     }
 
     /// The first `count` records of `topic`, as Kafka's console consumer prints them: partition, headers, key and value,
     /// separated by tabs, one record a line.
     pub async fn console_consumer(&self, topic: &str, count: usize) -> Result<Vec<String>> {
         let (address, count) = (self.address(Listener::Plain), count.to_string());
-        let mut arguments = vec!["--bootstrap-server", &*address, "--topic", topic, "--from-beginning"];
-        arguments.extend(["--max-messages", &*count, "--timeout-ms", "20000"]);
+        let mut command = vec!["org.apache.kafka.tools.consumer.ConsoleConsumer", "--from-beginning"];
+        command.extend(["--bootstrap-server", &*address, "--topic", topic]);
+        command.extend(["--max-messages", &*count, "--timeout-ms", "20000"]);
         for property in ["print.partition=true", "print.headers=true", "print.key=true"] {
-            arguments.extend(["--formatter-property", property]);
+            command.extend(["--property", property]);
         }
-        let text = self.tool("org.apache.kafka.tools.consumer.ConsoleConsumer", &arguments).await?;
+        let text = self.tool(&command).await?;
         Ok(text.lines().map(ToOwned::to_owned).collect())
     }
 
@@ -45,30 +46,31 @@ impl Kafka {
     ) -> Result<String> {
         let bootstrap = format!("bootstrap.servers={}", self.address(Listener::Plain));
         let (count, size) = (count.to_string(), size.to_string());
-        let mut arguments = vec!["--topic", topic, "--num-records", &*count, "--record-size", &*size];
-        arguments.extend(["--throughput", "-1", "--producer-props", &*bootstrap]);
-        arguments.extend(settings);
-        self.run(&LONG, "org.apache.kafka.tools.ProducerPerformance", &arguments).await
+        let mut command = vec!["org.apache.kafka.tools.ProducerPerformance", "--topic", topic];
+        command.extend(["--num-records", &*count, "--record-size", &*size, "--throughput", "-1"]);
+        command.extend(["--producer-props", &*bootstrap]);
+        command.extend(settings);
+        self.java(&LONG, &command).await
     }
 
     /// From now on `user` has this password for SCRAM-SHA-512. PLAIN and the token endpoint keep the old one.
     pub async fn set_password(&self, user: &str, password: &str) -> Result<()> {
         let address = self.address(Listener::Plain);
         let credentials = format!("SCRAM-SHA-512=[password={password}]");
-        let mut arguments = vec!["--bootstrap-server", &*address, "--alter", "--add-config", &*credentials];
-        arguments.extend(["--entity-type", "users", "--entity-name", user]);
-        self.tool("kafka.admin.ConfigCommand", &arguments).await.map(drop)
+        let mut command = vec!["kafka.admin.ConfigCommand", "--bootstrap-server", &*address, "--alter"];
+        command.extend(["--add-config", &*credentials, "--entity-type", "users", "--entity-name", user]);
+        self.tool(&command).await.map(drop)
     }
 
     /// From now on `user` may write to `topic`.
     pub async fn allow_writing(&self, user: &str, topics: &[&str]) -> Result<()> {
         let (address, principal) = (self.address(Listener::Plain), format!("User:{user}"));
-        let mut arguments = vec!["--bootstrap-server", &*address, "--add", "--allow-principal", &*principal];
-        arguments.extend(["--operation", "Write", "--operation", "Describe"]);
+        let mut command = vec!["org.apache.kafka.tools.AclCommand", "--bootstrap-server", &*address, "--add"];
+        command.extend(["--allow-principal", &*principal, "--operation", "Write", "--operation", "Describe"]);
         for topic in topics {
-            arguments.extend(["--topic", topic]);
+            command.extend(["--topic", topic]);
         }
-        self.tool("kafka.admin.AclCommand", &arguments).await.map(drop)
+        self.tool(&command).await.map(drop)
     }
 
     /// What the users may do that may not do everything.
@@ -82,16 +84,16 @@ impl Kafka {
         Ok(())
     }
 
-    async fn run(&self, machine: &[&str], class: &str, arguments: &[&str]) -> Result<String> {
+    async fn java(&self, machine: &[&str], arguments: &[&str]) -> Result<String> {
         let jars = Binary::Kafka.path()?;
         let mut command = Command::new("java");
-        command.args(machine).arg("-cp").arg(format!("{}/*", jars.display())).arg(class).args(arguments);
+        command.args(machine).arg("-cp").arg(format!("{}/*", jars.display())).args(arguments);
         // In its folder, so that whoever sweeps it finds what was left behind.
         command.current_dir(self.folder()).stdin(Stdio::null()).kill_on_drop(true);
         let output = command.output().await.context("run java")?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         if !output.status.success() {
-            bail!("{class} failed:\n{text}{}", String::from_utf8_lossy(&output.stderr));
+            bail!("java {arguments:?} failed:\n{text}{}", String::from_utf8_lossy(&output.stderr));
         }
         Ok(text)
     }

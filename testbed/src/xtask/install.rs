@@ -19,6 +19,14 @@ const GO: &str = "1.26.8";
 /// Which cargo-deny the checks were written for.
 const CARGO_DENY: &str = "0.20.2";
 
+/// Keeps packages from starting the services they bring, RabbitMQ above all, while it lives; see `invoke-rc.d(8)`.
+struct NoServices {
+    /// Whether the policy is ours to remove.
+    ours: bool,
+}
+
+const SERVICE_POLICY: &str = "/usr/sbin/policy-rc.d";
+
 /// Installs what is missing of [`tools::ALL`], as far as we may. What is still missing is told by those who need it.
 pub(super) fn prerequisites() -> Result<()> {
     let missing = tools::missing(&tools::ALL);
@@ -27,6 +35,7 @@ pub(super) fn prerequisites() -> Result<()> {
     packages.dedup();
     if !packages.is_empty() && is_root()? && Path::new("/etc/debian_version").exists() {
         println!("installing Debian packages: {}", packages.join(" "));
+        let _guard = NoServices::new()?;
         apt_get(&["update"])?;
         apt_get(&[&["install", "--yes", "--no-install-recommends"], packages.as_slice()].concat())?;
     }
@@ -104,6 +113,31 @@ pub(super) fn cargo_deny(install: bool) -> Result<Option<PathBuf>> {
         bail!("cargo install cargo-deny failed");
     }
     Ok(Some(cached))
+}
+
+// === impl NoServices ===
+
+impl NoServices {
+    fn new() -> Result<Self> {
+        // Images of containers have one that says the same, and an administrator's own is respected.
+        let ours = !Path::new(SERVICE_POLICY).exists();
+        if ours {
+            let describe = || format!("write {SERVICE_POLICY}");
+            fs::write(SERVICE_POLICY, "#!/bin/sh\nexit 101\n").with_context(describe)?;
+            fs::set_permissions(SERVICE_POLICY, Permissions::from_mode(0o755)).with_context(describe)?;
+        }
+        Ok(Self { ours })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = fs::remove_file(SERVICE_POLICY)
+        {
+            eprintln!("unable to remove {SERVICE_POLICY}, which keeps services from being started: {error}");
+        }
+    }
 }
 
 fn apt_get(arguments: &[&str]) -> Result<()> {

@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use super::{chaos, in_ci, install, root, table};
-use crate::binaries;
+use crate::binaries::{self, Binary};
 
 mod deny;
 mod run;
@@ -63,6 +63,8 @@ enum Step {
     Tests(Vec<&'static str>),
     /// `cargo test` of integration tests: all of the crate in a folder, or those named.
     Integration(&'static str, &'static [&'static str]),
+    /// The same, with a broker that not every machine has: skipped where it is missing, but for CI.
+    Broker(Binary, &'static str, &'static [&'static str]),
     /// cargo-deny.
     Deny,
     /// `cargo xtask demo --once`.
@@ -126,7 +128,7 @@ impl Tier {
     }
 
     fn steps(self) -> Vec<Step> {
-        use Step::{Chaos, Check, Demo, Deny, Integration, Tests};
+        use Step::{Broker, Chaos, Check, Demo, Deny, Integration, Tests};
         match self {
             Self::Lint => vec![
                 Check("format (fix with `cargo fmt --all`)", vec!["fmt", "--all", "--check"]),
@@ -141,7 +143,12 @@ impl Tier {
                 Integration("testbed", &["architecture"]),
             ],
             Self::Model => vec![Integration("core", &[])],
-            Self::Broker => vec![Integration("testbed", &["nats", "cleanup"]), Integration("sinks", &[])],
+            Self::Broker => vec![
+                Integration("testbed", &["nats", "cleanup"]),
+                Broker(Binary::Kafka, "testbed", &["kafka"]),
+                Broker(Binary::Rabbitmq, "testbed", &["rabbitmq"]),
+                Integration("sinks", &[]),
+            ],
             Self::Api => vec![
                 Integration("testbed", &["kubernetes"]),
                 Integration("crds", &[]),
@@ -204,6 +211,11 @@ impl Step {
                 }
                 run::tests(&arguments, context.color, report)?;
             }
+            Self::Broker(binary, folder, names) => match binary.ensure() {
+                Ok(_) => Self::Integration(folder, names).run(context, report)?,
+                Err(error) if in_ci() => report.fail(format!("{error:#}")),
+                Err(error) => report.skip(format!("{error:#}")),
+            },
             Self::Deny => deny::check(context.install, report)?,
             Self::Chaos => {
                 let runtime = tokio::runtime::Runtime::new()?;

@@ -16,14 +16,22 @@ use crate::cache;
 use crate::component::{Component, Home};
 use crate::control_plane::ControlPlane;
 use crate::folder::kill_inside;
+use crate::kafka::{Kafka, KafkaOptions, Listener};
 use crate::nats::{Nats, NatsOptions};
 use crate::process::{Process, ProcessId};
+use crate::rabbitmq::{Rabbitmq, RabbitmqOptions};
 
 #[derive(Debug, Args)]
 pub(super) struct Up {
     /// Use the cluster of this file and start no Kubernetes of our own
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// Start Kafka too (half a gigabyte)
+    #[arg(long)]
+    kafka: bool,
+    /// Start RabbitMQ too
+    #[arg(long)]
+    rabbitmq: bool,
 }
 
 /// What is up, as it is kept between commands.
@@ -31,6 +39,9 @@ pub(super) struct Up {
 struct State {
     kubeconfig: PathBuf,
     nats_url: String,
+    /// Bootstrap servers.
+    kafka: Option<String>,
+    rabbitmq_url: Option<String>,
     components: Vec<Entry>,
 }
 
@@ -47,7 +58,7 @@ struct Entry {
 
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
-pub(super) async fn up(Up { kubeconfig }: Up) -> Result<ExitCode> {
+pub(super) async fn up(Up { kubeconfig, kafka, rabbitmq }: Up) -> Result<ExitCode> {
     let folder = folder()?;
     let _lock = lock()?;
     if let Some(state) = State::load()? {
@@ -58,6 +69,9 @@ pub(super) async fn up(Up { kubeconfig }: Up) -> Result<ExitCode> {
                 entry.name,
                 entry.log.display()
             );
+        }
+        if (kafka && state.kafka.is_none()) || (rabbitmq && state.rabbitmq_url.is_none()) {
+            bail!("it is up without that broker: `cargo xtask down` first");
         }
         println!("up already:");
         return state.print();
@@ -70,7 +84,7 @@ pub(super) async fn up(Up { kubeconfig }: Up) -> Result<ExitCode> {
         None => None,
     };
     binaries::ensure_usual()?;
-    let state = match start(&folder, kubeconfig).await {
+    let state = match start(&folder, kubeconfig, kafka, rabbitmq).await {
         Ok(state) => state,
         Err(error) => {
             clear(&folder)?;
@@ -113,12 +127,18 @@ pub(super) fn status() -> Result<ExitCode> {
 }
 
 pub(super) fn env() -> Result<ExitCode> {
-    let State { kubeconfig, nats_url, .. } =
+    let State { kubeconfig, nats_url, kafka, rabbitmq_url, components: _ } =
         State::load()?.context("nothing is up; start it with `cargo xtask up`")?;
     let kubectl = Binary::Kubectl.path()?;
     let programs = kubectl.parent().context("kubectl has no folder")?;
     println!("export KUBECONFIG={}", quoted(&kubeconfig.display().to_string()));
     println!("export NATS_URL={}", quoted(&nats_url));
+    if let Some(servers) = kafka {
+        println!("export KAFKA_BOOTSTRAP_SERVERS={}", quoted(&servers));
+    }
+    if let Some(url) = rabbitmq_url {
+        println!("export AMQP_URL={}", quoted(&url));
+    }
     println!("export PATH={}:\"$PATH\"", quoted(&programs.display().to_string()));
     Ok(ExitCode::SUCCESS)
 }
@@ -168,7 +188,7 @@ impl State {
     }
 }
 
-async fn start(folder: &Path, existing: Option<PathBuf>) -> Result<State> {
+async fn start(folder: &Path, existing: Option<PathBuf>, kafka: bool, rabbitmq: bool) -> Result<State> {
     let home = Home::Detached(folder.to_owned());
     let nats = Nats::start_with(&home, NatsOptions::default()).await?;
     let mut components = Vec::new();
@@ -181,7 +201,19 @@ async fn start(folder: &Path, existing: Option<PathBuf>) -> Result<State> {
         control_plane.kubeconfig().to_owned()
     };
     components.push(entry(&nats, nats.url())?);
-    Ok(State { kubeconfig, nats_url: nats.url(), components })
+    let mut state = State { kubeconfig, nats_url: nats.url(), kafka: None, rabbitmq_url: None, components };
+    if kafka {
+        let kafka = Kafka::start_with(&home, KafkaOptions::default()).await?;
+        let address = kafka.address(Listener::Plain);
+        state.components.push(entry(&kafka, address.clone())?);
+        state.kafka = Some(address);
+    }
+    if rabbitmq {
+        let rabbitmq = Rabbitmq::start_with(&home, RabbitmqOptions::default()).await?;
+        state.components.push(entry(&rabbitmq, rabbitmq.url())?);
+        state.rabbitmq_url = Some(rabbitmq.url());
+    }
+    Ok(state)
 }
 
 /// Makes sure that the cluster of `kubeconfig` answers.
