@@ -156,7 +156,7 @@ impl Rabbitmq {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().context("run erl_call, which comes with Erlang")?;
         let mut input = child.stdin.take().context("erl_call has no stdin")?;
-        input.write_all(format!("{expression}.").as_bytes()).await?;
+        input.write_all(format!("{expression}.\n").as_bytes()).await?;
         drop(input);
         let output = child.wait_with_output().await.context("wait for erl_call")?;
         let text = String::from_utf8_lossy(&output.stdout);
