@@ -19,8 +19,11 @@ const SOON: Duration = Duration::from_secs(30);
 /// One for all tests that do not break it.
 async fn shared() -> Result<&'static Rabbitmq> {
     static RABBITMQ: OnceCell<Rabbitmq> = OnceCell::const_new();
-    let users =
-        vec![RabbitmqUser::new("ann", "secret"), RabbitmqUser::new("bob", "b").publishing_only(&["orders"])];
+    let users = vec![
+        RabbitmqUser::new("ann", "secret"),
+        RabbitmqUser::new("bob", "b").publishing_only(&["orders"]),
+        RabbitmqUser::new("carl", "old"),
+    ];
     let options = RabbitmqOptions { users, ..RabbitmqOptions::default() };
     RABBITMQ.get_or_try_init(|| Rabbitmq::start_with(&Home::Temporary, options)).await
 }
@@ -136,40 +139,18 @@ async fn a_user_publishes_only_where_allowed() -> Result<()> {
 
 #[tokio::test]
 async fn a_changed_password_is_the_one_that_counts() -> Result<()> {
-    let rabbitmq = Rabbitmq::start().await?;
-    rabbitmq.set_password("guest", "new").await?;
-    let url = |password| format!("amqp://guest:{password}@{}/%2f", rabbitmq.address());
+    let rabbitmq = shared().await?;
+    rabbitmq.set_password("carl", "new").await?;
+    let url = |password| format!("amqp://carl:{password}@{}/%2f", rabbitmq.address());
     connect(&url("new"), OwnedTLSConfig::default()).await?;
-    let reason = refusal(&url("guest"), OwnedTLSConfig::default()).await?;
+    let reason = refusal(&url("old"), OwnedTLSConfig::default()).await?;
     assert!(reason.contains("REFUSED"), "{reason}");
     Ok(())
 }
 
+/// One test, because each node takes seconds to start.
 #[tokio::test]
-async fn a_memory_alarm_blocks_who_publishes_until_it_ends() -> Result<()> {
-    let rabbitmq = Rabbitmq::start().await?;
-    let connection = rabbitmq.client().await?;
-    declare(&connection, "patient").await?;
-    let channel = confirming(&connection).await?;
-    publish(&channel, "patient").await?;
-
-    rabbitmq.set_memory_alarm(true).await?;
-    let late = publish(&channel, "patient");
-    let mut late = std::pin::pin!(late);
-    let early = tokio::time::timeout(Duration::from_secs(1), &mut late).await;
-    ensure!(early.is_err(), "confirmed in spite of the alarm: {early:?}");
-    eventually(SOON, "the client is told", || async {
-        if connection.status().blocked() { Ok(()) } else { Err("not blocked") }
-    })
-    .await?;
-    rabbitmq.set_memory_alarm(false).await?;
-    late.await?;
-    assert_eq!(declare(&connection, "patient").await?, 2);
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_broken_node_keeps_what_it_confirmed_and_nothing_else_is_confirmed() -> Result<()> {
+async fn a_node_in_trouble_keeps_what_it_confirmed_and_confirms_nothing_else() -> Result<()> {
     let mut rabbitmq = Rabbitmq::start().await?;
     let (address, process) = (rabbitmq.address(), rabbitmq.process());
     let connection = rabbitmq.client().await?;
@@ -185,13 +166,23 @@ async fn a_broken_node_keeps_what_it_confirmed_and_nothing_else_is_confirmed() -
 
     let channel = confirming(&connection).await?;
     rabbitmq.pause()?;
-    let late = publish(&channel, "kept");
-    let mut late = std::pin::pin!(late);
+    let mut late = std::pin::pin!(publish(&channel, "kept"));
     let early = tokio::time::timeout(Duration::from_secs(1), &mut late).await;
     ensure!(early.is_err(), "confirmed while paused: {early:?}");
     rabbitmq.resume()?;
     late.await?;
-    assert_eq!(declare(&connection, "kept").await?, 2);
+
+    rabbitmq.set_memory_alarm(true).await?;
+    let mut late = std::pin::pin!(publish(&channel, "kept"));
+    let early = tokio::time::timeout(Duration::from_secs(1), &mut late).await;
+    ensure!(early.is_err(), "confirmed in spite of the alarm: {early:?}");
+    eventually(SOON, "the client is told", || async {
+        if connection.status().blocked() { Ok(()) } else { Err("not blocked") }
+    })
+    .await?;
+    rabbitmq.set_memory_alarm(false).await?;
+    late.await?;
+    assert_eq!(declare(&connection, "kept").await?, 3);
 
     rabbitmq.stop().await?;
     assert!(!rabbitmq.is_running());
