@@ -2,7 +2,7 @@
 //! Kafka's own tools agree.
 
 use std::error::Error;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -40,11 +40,17 @@ struct Witness {
     reasons: Mutex<Vec<String>>,
 }
 
+impl Witness {
+    fn reasons(&self) -> MutexGuard<'_, Vec<String>> {
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl ClientContext for Witness {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.reasons.lock().unwrap().push(format!("{error}: {reason}"));
+        self.reasons().push(format!("{error}: {reason}"));
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
@@ -70,7 +76,7 @@ async fn enter(config: ClientConfig, token: Option<String>) -> Result<Result<(),
                 return Ok(Ok(()));
             }
             let _ = consumer.poll(Duration::from_millis(50));
-            if let Some(reason) = consumer.context().reasons.lock().unwrap().first() {
+            if let Some(reason) = consumer.context().reasons().first() {
                 return Ok(Err(reason.clone()));
             }
         }
