@@ -12,6 +12,7 @@ use crate::binaries::Binary;
 use crate::certificates::{Authority, Shown};
 use crate::component::{Component, Home, Ready, Setup};
 use crate::ports::Port;
+use crate::proxy::{Link, Proxy};
 use crate::tokens::{Issuer, TokenEndpoint};
 
 mod config;
@@ -43,7 +44,7 @@ pub struct KafkaUser {
     pub write: Option<Vec<String>>,
 }
 
-/// A way to come in. On the first two everybody may do everything.
+/// A way to come in. Where nobody is asked who he is, everybody may do everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listener {
     /// In clear.
@@ -56,6 +57,8 @@ pub enum Listener {
     Sasl,
     /// The same through TLS.
     SaslTls,
+    /// Like the first, through a network that is there only while [`Kafka::proxy`] is.
+    Proxied,
 }
 
 /// One broker, its records in its folder.
@@ -85,7 +88,7 @@ impl Kafka {
         let issuer = Issuer::new()?;
         let jars = Binary::Kafka.path()?;
         let component = Component::start(Binary::Kafka, home, |folder| {
-            let ports = (0..=Listener::ALL.len()).map(|_| Port::reserve()).collect::<Result<Vec<_>>>()?;
+            let ports = (0..config::PORTS).map(|_| Port::reserve()).collect::<Result<Vec<_>>>()?;
             config::write(folder, &ports, &options, &authority, &issuer)?;
             let plain = ports.first().context("no port")?.number();
             Ok(Setup {
@@ -101,9 +104,17 @@ impl Kafka {
         Ok(kafka)
     }
 
-    /// Host and port of a listener.
+    /// Host and port where clients come to a listener.
     pub fn address(&self, listener: Listener) -> String {
-        format!("127.0.0.1:{}", self.port(listener as usize))
+        let port = if listener == Listener::Proxied { config::PROXY } else { listener as usize };
+        format!("127.0.0.1:{}", self.port(port))
+    }
+
+    /// The network before [`Listener::Proxied`]. Brokers tell clients where to connect, so it has a place of its own, and
+    /// there is one at a time.
+    pub async fn proxy(&self, link: Link) -> Result<Proxy> {
+        let upstream = format!("127.0.0.1:{}", self.port(Listener::Proxied as usize));
+        Proxy::start_on(self.port(config::PROXY), upstream, link).await
     }
 
     /// Who signs the certificates of the broker, and those of clients that it takes.
@@ -170,12 +181,13 @@ impl KafkaUser {
 
 impl Listener {
     /// In the order of their ports.
-    const ALL: [Self; 5] = [Self::Plain, Self::Tls, Self::MutualTls, Self::Sasl, Self::SaslTls];
+    const ALL: [Self; 6] =
+        [Self::Plain, Self::Tls, Self::MutualTls, Self::Sasl, Self::SaslTls, Self::Proxied];
 
     /// As clients and brokers call it.
     fn protocol(self) -> &'static str {
         match self {
-            Self::Plain => "PLAINTEXT",
+            Self::Plain | Self::Proxied => "PLAINTEXT",
             Self::Tls | Self::MutualTls => "SSL",
             Self::Sasl => "SASL_PLAINTEXT",
             Self::SaslTls => "SASL_SSL",
@@ -183,7 +195,7 @@ impl Listener {
     }
 
     fn is_encrypted(self) -> bool {
-        !matches!(self, Self::Plain | Self::Sasl)
+        matches!(self, Self::Tls | Self::MutualTls | Self::SaslTls)
     }
 }
 

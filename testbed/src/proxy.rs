@@ -58,7 +58,12 @@ impl Link {
 impl Proxy {
     /// Forwards connections to `upstream` (host and port).
     pub async fn start(upstream: String, link: Link) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("listen for the proxy")?;
+        Self::start_on(0, upstream, link).await
+    }
+
+    /// The same, for clients that are told where to connect: on this `port`, or any for 0.
+    pub async fn start_on(port: u16, upstream: String, link: Link) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.context("listen for the proxy")?;
         let address = listener.local_addr()?.to_string();
         let (link, links) = watch::channel(link);
         let task = tokio::spawn(serve(listener, upstream, links));

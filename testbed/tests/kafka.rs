@@ -16,6 +16,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use tidings_testbed::certificates::{Authority, Identity};
 use tidings_testbed::component::Home;
 use tidings_testbed::kafka::{Kafka, KafkaOptions, KafkaUser, Listener};
+use tidings_testbed::proxy::Link;
 use tidings_testbed::tokens::Issuer;
 use tokio::sync::OnceCell;
 
@@ -271,6 +272,23 @@ async fn kafkas_own_load_tool_says_how_fast_it_was() -> Result<()> {
     let report = kafka.producer_performance("loaded", 1000, 100, &["acks=all"]).await?;
     assert!(report.contains("1000 records sent"), "{report}");
     assert_eq!(kafka.records("loaded").await?.len(), 1000);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_network_holds_back_is_acknowledged_when_it_lets_go() -> Result<()> {
+    let kafka = shared().await?;
+    kafka.create_topic("far", 1, &[]).await?;
+    let proxied = kafka.client(Listener::Proxied);
+    let proxy = kafka.proxy(Link::GOOD).await?;
+    write(&proxied, "far", "near").await?;
+    proxy.set(Link::Silent);
+    let mut late = std::pin::pin!(write(&proxied, "far", "late"));
+    let early = tokio::time::timeout(Duration::from_secs(1), &mut late).await;
+    ensure!(early.is_err(), "acknowledged by nobody: {early:?}");
+    proxy.set(Link::GOOD);
+    late.await?;
+    assert_eq!(kafka.records("far").await?.len(), 2);
     Ok(())
 }
 

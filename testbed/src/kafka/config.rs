@@ -10,6 +10,11 @@ use crate::certificates::{Authority, write_secret};
 use crate::ports::Port;
 use crate::tokens::{AUDIENCE, Issuer};
 
+/// After the ports of the listeners come the controller's, and the one of the proxy.
+const CONTROLLER: usize = Listener::ALL.len();
+pub(super) const PROXY: usize = CONTROLLER + 1;
+pub(super) const PORTS: usize = PROXY + 1;
+
 /// Formats the folder the first time, with the users that are arguments, and becomes the broker.
 const START: &str = r#"
 jars=$1; shift
@@ -73,6 +78,7 @@ impl Listener {
             Self::MutualTls => "MUTUALTLS",
             Self::Sasl => "SASL",
             Self::SaslTls => "SASLTLS",
+            Self::Proxied => "PROXIED",
         }
     }
 }
@@ -88,7 +94,7 @@ pub(super) fn command(jars: &Path, users: &[KafkaUser]) -> Vec<String> {
     arguments
 }
 
-/// Writes what the broker reads. `ports` are those of the listeners, in their order, and the controller's.
+/// Writes what the broker reads. `ports` are [`PORTS`].
 pub(super) fn write(
     folder: &Path,
     ports: &[Port],
@@ -106,13 +112,16 @@ pub(super) fn write(
 
     let mut text = PROPERTIES.to_owned();
     let mut set = |name: &str, value: &str| text.push_str(&format!("{name}={value}\n"));
-    let names: Vec<_> = Listener::ALL.map(Listener::name).into_iter().chain(["CONTROLLER"]).collect();
-    let address = |(name, port): (&&str, &Port)| format!("{name}://127.0.0.1:{}", port.number());
-    let addresses: Vec<_> = names.iter().zip(ports).map(address).collect();
-    let (controller, advertised) = addresses.split_last().map_or(("", &[][..]), |(last, rest)| (last, rest));
-    set("listeners", &addresses.join(","));
-    set("advertised.listeners", &advertised.join(","));
-    set("controller.quorum.voters", &controller.replace("CONTROLLER://", "1@"));
+    let number = |index: usize| ports.get(index).map_or(0, Port::number);
+    let address = |name: &str, port: usize| format!("{name}://127.0.0.1:{}", number(port));
+    let listen = Listener::ALL.map(|listener| address(listener.name(), listener as usize));
+    set("listeners", &format!("{},{}", listen.join(","), address("CONTROLLER", CONTROLLER)));
+    let advertise = Listener::ALL.map(|listener| match listener {
+        Listener::Proxied => address(listener.name(), PROXY),
+        _ => address(listener.name(), listener as usize),
+    });
+    set("advertised.listeners", &advertise.join(","));
+    set("controller.quorum.voters", &format!("1@127.0.0.1:{}", number(CONTROLLER)));
     let protocols = Listener::ALL.map(|listener| format!("{}:{}", listener.name(), listener.protocol()));
     set("listener.security.protocol.map", &format!("CONTROLLER:PLAINTEXT,{}", protocols.join(",")));
     set("log.dirs", &folder.join("data").display().to_string());
