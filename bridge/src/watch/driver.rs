@@ -12,7 +12,6 @@ use tidings_core::object::ResourceVersion;
 use tidings_core::route::{Resource, Selection};
 use tidings_core::watch::{Effect, Input, Plan, Watch};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::followers::{Followers, Leaving};
@@ -77,7 +76,18 @@ impl Driver {
     pub(super) async fn run(mut self) {
         let mut failures = 0;
         while !self.closing {
-            match discovery::find(&self.context.client, &self.name.kind).await {
+            let (client, kind) = (self.context.client.clone(), self.name.kind.clone());
+            let patience = self.context.settings.silence_limit;
+            let find = async move {
+                let found = tokio::time::timeout(patience, discovery::find(&client, &kind)).await;
+                found.unwrap_or(Err(discovery::Error::Silent(patience)))
+            };
+            let found = match self.meanwhile(find).await {
+                Err(Over) => return,
+                Ok(None) => break,
+                Ok(Some(found)) => found,
+            };
+            match found {
                 Ok(Found::Resource(resource)) => {
                     failures = 0;
                     tracing::info!(%resource, "watching");
@@ -92,23 +102,18 @@ impl Driver {
             }
             failures += 1;
             let wait = self.context.settings.relist.delay(failures, clock::jitter());
-            if self.idle(Some(Instant::now() + wait)).await.is_err() {
+            if self.meanwhile(tokio::time::sleep(wait)).await.is_err() {
                 return;
             }
         }
         // Whoever asked for that ends the task.
-        let _ = self.idle(None).await;
+        while self.meanwhile(std::future::pending::<()>()).await.is_ok() {}
     }
 
-    /// Takes commands and keeps the state, with no connection, until `deadline`.
-    async fn idle(&mut self, deadline: Option<Instant>) -> Result<(), Over> {
-        let passed = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::pin!(passed);
+    /// Takes commands and keeps the state, with no connection, until `until` is done, or a command says that nothing is to be
+    /// read any more.
+    async fn meanwhile<T>(&mut self, until: impl Future<Output = T>) -> Result<Option<T>, Over> {
+        tokio::pin!(until);
         loop {
             tokio::select! {
                 biased;
@@ -121,13 +126,14 @@ impl Driver {
                             self.emit(change, &to, self.machine.position());
                         }
                     }
-                    if self.closing && deadline.is_some() {
-                        return Ok(());
+                    if self.closing {
+                        self.hand_over();
+                        return Ok(None);
                     }
                 }
                 kept = Keeper::event(&mut self.keeper) => self.kept(kept),
                 () = self.followers.draining() => self.take_drained().await,
-                () = &mut passed => return Ok(()),
+                done = &mut until => return Ok(Some(done)),
             }
             self.hand_over();
         }
