@@ -39,6 +39,15 @@ pub struct Journal {
     tail: Arc<Mutex<Tail>>,
 }
 
+/// What a lane has room for.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// So many Changes.
+    pub changes: usize,
+    /// So many bytes of them; the last one may go beyond.
+    pub bytes: usize,
+}
+
 /// What a lane gets when it asks for more.
 #[derive(Debug)]
 pub enum Taken {
@@ -161,9 +170,9 @@ impl Journal {
         self.memory.take(taken);
     }
 
-    /// Takes for `slot` up to `most` Changes.
-    pub fn take(&self, slot: Slot, most: usize) -> Taken {
-        self.lock().take(slot, most)
+    /// Takes for `slot` what there is room for.
+    pub fn take(&self, slot: Slot, room: Room) -> Taken {
+        self.lock().take(slot, room)
     }
 
     /// Takes for `slot` what it still wants of a chunk that was read. Nothing while its backlog is looked through: then it

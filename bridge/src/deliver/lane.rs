@@ -17,7 +17,7 @@ use super::{
     BATCHES, DeliverySettings, Farewell, HELD, HELD_BYTES, LaneReport, NAMED_BLOCKED, Source, SourceChange,
 };
 use crate::clock::{self, Clock};
-use crate::journal::Taken;
+use crate::journal::{Room, Taken};
 use crate::metrics::DeliveryMetrics;
 use crate::state::{self, record::JournalRecord};
 
@@ -164,9 +164,9 @@ impl Worker {
         let sources: Vec<_> = self.sources.values().cloned().collect();
         for source in sources {
             while self.reading.is_none()
-                && let Some(most) = self.room()
+                && let Some(room) = self.room()
             {
-                match source.journal.take(source.slot, most) {
+                match source.journal.take(source.slot, room) {
                     Taken::Changes(records) => {
                         self.last_read = None;
                         self.take_in(&source, records);
@@ -181,18 +181,16 @@ impl Worker {
         }
     }
 
-    /// How many Changes may be taken, if any. Those behind a rejected one do not count: they hold back nobody.
-    fn room(&self) -> Option<usize> {
-        let most = self.settings.max_in_flight * HELD;
+    /// What may be taken, if anything. Those behind a rejected one do not count: they hold back nobody.
+    fn room(&self) -> Option<Room> {
+        let changes = self.settings.max_in_flight * HELD;
         let held = self.delivery.pending() - self.delivery.held_back();
-        if self.held_bytes >= HELD_BYTES {
-            let behind: usize =
-                self.delivery.held_back_entries().map(|opened| opened.record.change.size()).sum();
-            if self.held_bytes - behind >= HELD_BYTES {
-                return None;
-            }
+        let mut bytes = self.held_bytes;
+        if bytes >= HELD_BYTES {
+            bytes -= self.delivery.held_back_entries().map(|opened| opened.record.change.size()).sum::<usize>();
         }
-        most.checked_sub(held).filter(|room| *room > 0)
+        let room = Room { changes: changes.saturating_sub(held), bytes: HELD_BYTES.saturating_sub(bytes) };
+        (room.changes > 0 && room.bytes > 0).then_some(room)
     }
 
     fn take_in(&mut self, source: &Source, records: Vec<Arc<JournalRecord>>) {

@@ -13,7 +13,7 @@ use tidings_core::object::ResourceVersion;
 use tokio::sync::Notify;
 
 use super::stored::Stored;
-use super::{Backlog, Standing, Taken};
+use super::{Backlog, Room, Standing, Taken};
 use crate::state::record::{ChunkRecord, Flush, Flushed, JournalRecord};
 
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Tail {
         taken
     }
 
-    pub(super) fn take(&mut self, slot: Slot, most: usize) -> Taken {
+    pub(super) fn take(&mut self, slot: Slot, room: Room) -> Taken {
         let (first, next) = (self.first, self.next());
         let Some(reader) = self.readers.get_mut(&slot) else { return Taken::Nothing };
         let wanted = reader.cursor.wanted();
@@ -136,14 +136,15 @@ impl Tail {
                 None => reader.cursor.skip(first),
             }
         }
-        let mut taken = Vec::new();
+        let (mut taken, mut bytes) = (Vec::new(), 0);
         let mut number = reader.cursor.wanted();
-        while number < next && taken.len() < most {
+        while number < next && taken.len() < room.changes && bytes < room.bytes {
             let waiting = usize::try_from(number - first).ok().and_then(|index| self.changes.get(index));
             if let Some(Waiting { record, .. }) = waiting.and_then(Option::as_ref)
                 && record.is_for(slot)
             {
                 reader.cursor.take(number, record.before, record.decided);
+                bytes += record.change.size();
                 taken.push(record.clone());
             }
             number += 1;

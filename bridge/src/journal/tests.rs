@@ -15,6 +15,7 @@ use crate::state::record::{CHUNK_BYTES, Recipient};
 
 const A: Slot = Slot(0);
 const B: Slot = Slot(1);
+const ALL: Room = Room { changes: usize::MAX, bytes: usize::MAX };
 
 fn record(version: u64, to: &[Slot]) -> JournalRecord {
     let meta = Meta::new(ObjectKey::new(Some("shop"), "milk"), Uid::new("u"), ResourceVersion(version));
@@ -46,7 +47,7 @@ fn numbers(records: &[Arc<JournalRecord>]) -> Vec<u64> {
 }
 
 fn take(journal: &Journal, slot: Slot, most: usize) -> Vec<u64> {
-    match journal.take(slot, most) {
+    match journal.take(slot, Room { changes: most, bytes: usize::MAX }) {
         Taken::Changes(records) => numbers(&records),
         Taken::Nothing => Vec::new(),
         Taken::Stored(chunk) => panic!("chunk {chunk} is to be read"),
@@ -86,6 +87,21 @@ fn what_everybody_settled_is_in_memory_no_more_and_is_never_stored() {
     assert!(flush(&journal).is_empty());
 }
 
+/// What a lane holds is not counted for the tail any more once it is stored.
+#[test]
+fn no_more_is_taken_than_there_is_room_for() {
+    let journal = journal();
+    append(&journal, 1..=5, &[A]);
+    let size = record(1, &[A]).change.size();
+    let taken = |bytes| match journal.take(A, Room { changes: 9, bytes }) {
+        Taken::Changes(records) => numbers(&records),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(taken(size), [1]);
+    assert_eq!(taken(size + 1), [2, 3]);
+    assert_eq!(taken(1), [4]);
+}
+
 #[test]
 fn a_flush_frees_memory_and_who_comes_later_reads_the_chunk() {
     let journal = journal();
@@ -100,7 +116,7 @@ fn a_flush_frees_memory_and_who_comes_later_reads_the_chunk() {
     append(&journal, 5..=5, &[A, B]);
     // Who took it before goes on; who did not reads it first.
     assert_eq!(take(&journal, A, 9), [5]);
-    let Taken::Stored(chunk) = journal.take(B, 9) else { panic!("B has to read") };
+    let Taken::Stored(chunk) = journal.take(B, ALL) else { panic!("B has to read") };
     assert_eq!(numbers(&journal.take_stored(B, &stored)), [1, 2, 3, 4]);
     assert_eq!(take(&journal, B, 9), [5]);
     assert_eq!(journal.begin_flush().dead, [0; 0]);
@@ -124,7 +140,7 @@ fn a_restart_goes_on_with_what_was_not_settled() {
     let next = Journal::restore(Memory::new(1 << 20), journal.next(), cursors, made_of(&flush, 1).chunks);
     assert_eq!(next.standing(A).open, 4);
     next.follow(A, Arc::new(Notify::new()));
-    let Taken::Stored(chunk) = next.take(A, 9) else { panic!("it is stored") };
+    let Taken::Stored(chunk) = next.take(A, ALL) else { panic!("it is stored") };
     assert_eq!(numbers(&next.take_stored(A, stored)), [1, 3, 5, 6]);
     append(&next, 7..=7, &[A]);
     assert_eq!(take(&next, A, 9), [7], "numbers go on");
@@ -217,7 +233,7 @@ fn a_backlog_over_its_quota_keeps_the_newest_version_and_others_keep_everything(
     assert_eq!(journal.standing(B).open, 10);
     assert_eq!(compact(&journal, 499, &stored), Some(0), "B has taken everything");
     assert_eq!(journal.begin_compaction(499), None, "nobody is looked through again before there is more");
-    let Taken::Stored(chunk) = journal.take(A, 9) else { panic!("it is stored") };
+    let Taken::Stored(chunk) = journal.take(A, ALL) else { panic!("it is stored") };
     let (_, records) = stored.iter().find(|(id, _)| *id == chunk).unwrap();
     let taken = journal.take_stored(A, records);
     assert_eq!(numbers(&taken), [10]);
@@ -235,13 +251,13 @@ fn nothing_is_taken_of_a_backlog_that_is_looked_through() {
     append(&journal, 1..=4, &[A]);
     let flush = journal.begin_flush();
     journal.end_flush(made_of(&flush, 100));
-    let Taken::Stored(_) = journal.take(A, 9) else { panic!("it is stored") };
+    let Taken::Stored(_) = journal.take(A, ALL) else { panic!("it is stored") };
     let backlog = journal.begin_compaction(10).unwrap();
     assert_eq!(journal.take_stored(A, &flush.entries), [], "it was being read");
-    assert!(matches!(journal.take(A, 9), Taken::Nothing));
+    assert!(matches!(journal.take(A, ALL), Taken::Nothing));
     let compacted = look(&journal, &backlog, &[(flush.chunk, flush.entries.clone())]);
     assert_eq!(journal.end_compaction(&backlog, 10, &compacted), 3);
-    let Taken::Stored(_) = journal.take(A, 9) else { panic!("it is stored") };
+    let Taken::Stored(_) = journal.take(A, ALL) else { panic!("it is stored") };
     assert_eq!(numbers(&journal.take_stored(A, &flush.entries)), [4]);
     // Where that fails, all of it is still there.
     append(&journal, 5..=6, &[A]);
@@ -249,7 +265,7 @@ fn nothing_is_taken_of_a_backlog_that_is_looked_through() {
     journal.end_flush(made_of(&flush, 100));
     let backlog = journal.begin_compaction(10).unwrap();
     journal.release(backlog.slot);
-    let Taken::Stored(_) = journal.take(A, 9) else { panic!("it is stored") };
+    let Taken::Stored(_) = journal.take(A, ALL) else { panic!("it is stored") };
     assert_eq!(numbers(&journal.take_stored(A, &flush.entries)), [5, 6]);
 }
 
