@@ -4,6 +4,7 @@
 //! Next: bridge/src/status.rs
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,15 @@ struct Opened {
     decided: u64,
 }
 
+// === impl SavedCursor ===
+
+impl SavedCursor {
+    /// Whether the Change with this number was not settled.
+    pub fn is_open(&self, number: u64) -> bool {
+        number >= self.next || self.unsettled.binary_search(&number).is_ok()
+    }
+}
+
 // === impl Cursor ===
 
 impl Cursor {
@@ -82,6 +92,11 @@ impl Cursor {
     /// Whether it is not settled, taken or not.
     pub fn is_open(&self, number: u64) -> bool {
         self.wants(number) || self.unsettled.contains_key(&number)
+    }
+
+    /// How many of the Changes with these numbers were taken and are not settled.
+    pub fn taken(&self, numbers: RangeInclusive<u64>) -> u64 {
+        self.unsettled.range(numbers).count() as u64
     }
 
     /// Takes the Change `number`, which was decided at `decided` (milliseconds since 1970) while the Watch stood at

@@ -2,9 +2,10 @@
 //!
 //! Before: bridge/src/state.rs
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tidings_core::watch::saved::Doubt;
@@ -28,11 +29,13 @@ pub struct State {
     threads: bool,
 }
 
-/// Where the chunks of one Watch are read.
+/// Where the chunks of one Watch are read. Cheap to clone; all clones share what they hold.
 #[derive(Clone, Debug)]
 pub struct Chunks {
     state: State,
     watch: WatchName,
+    /// What somebody holds is not read again: many who are equally far behind need the memory of one.
+    held: Arc<Mutex<BTreeMap<u64, Weak<[Arc<JournalRecord>]>>>>,
 }
 
 // === impl State ===
@@ -84,7 +87,7 @@ impl State {
 
     /// The chunks of a Watch.
     pub fn chunks(&self, watch: &WatchName) -> Chunks {
-        Chunks { state: self.clone(), watch: watch.clone() }
+        Chunks { state: self.clone(), watch: watch.clone(), held: Arc::default() }
     }
 }
 
@@ -98,8 +101,26 @@ impl std::fmt::Debug for State {
 
 impl Chunks {
     /// What is in one of them, in order.
-    pub async fn read(&self, chunk: u64) -> Result<Vec<JournalRecord>, Error> {
-        let watch = self.watch.clone();
-        self.state.ask(move |store| store.read(&watch, chunk)).await
+    pub async fn read(&self, chunk: u64) -> Result<Arc<[Arc<JournalRecord>]>, Error> {
+        if let Some(held) = self.held(chunk) {
+            return Ok(held);
+        }
+        let chunks = self.clone();
+        let read = move |store: &mut dyn Store| {
+            // Somebody else may have had the turn before.
+            if let Some(held) = chunks.held(chunk) {
+                return Ok(held);
+            }
+            let records: Arc<[_]> = store.read(&chunks.watch, chunk)?.into_iter().map(Arc::new).collect();
+            let mut held = chunks.held.lock().unwrap_or_else(PoisonError::into_inner);
+            held.retain(|_, records| records.strong_count() > 0);
+            held.insert(chunk, Arc::downgrade(&records));
+            Ok(records)
+        };
+        self.state.ask(read).await
+    }
+
+    fn held(&self, chunk: u64) -> Option<Arc<[Arc<JournalRecord>]>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).get(&chunk)?.upgrade()
     }
 }

@@ -24,6 +24,7 @@ use super::{Command, WatchContext, WatchReport, WatchState};
 use crate::clock;
 use crate::discovery::{self, Found};
 use crate::journal::Journal;
+use crate::state;
 use crate::state::record::{JournalRecord, WatchName};
 
 pub(super) struct Driver {
@@ -368,23 +369,27 @@ impl Driver {
         match kept {
             // Whether there is something to store is looked at after every event.
             Kept::Due => {}
-            Kept::Stored(bytes) => {
-                keeper.stored(&self.journal, bytes);
+            Kept::Stored(flushed) => {
+                keeper.stored(&self.journal, flushed);
                 self.report_store(None);
             }
-            Kept::Compacted(backlog) => {
-                let count = keeper.compact(&self.journal, &backlog);
-                let subscription = self.followers.name(backlog.slot);
-                tracing::warn!(
-                    kind = %self.name.kind, subscription, count,
-                    "the backlog is over its quota; of each object the newest version is kept, the rest is left out"
-                );
-            }
-            Kept::Failed(error) => {
-                self.context.metrics.state_failures.inc();
-                self.report_store(Some(error.to_string()));
-            }
+            Kept::Compacted(backlog, compacted) => match keeper.compact(&self.journal, &backlog, compacted) {
+                Ok(count) => {
+                    let subscription = self.followers.name(backlog.slot);
+                    tracing::warn!(
+                        kind = %self.name.kind, subscription, count,
+                        "the backlog is over its quota; of each object the newest version is kept, the rest is left out"
+                    );
+                }
+                Err(error) => self.store_failed(&error),
+            },
+            Kept::Failed(error) => self.store_failed(&error),
         }
+    }
+
+    fn store_failed(&self, error: &state::Error) {
+        self.context.metrics.state_failures.inc();
+        self.report_store(Some(error.to_string()));
     }
 
     /// Who has settled the last it was told goes.
