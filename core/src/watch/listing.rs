@@ -44,8 +44,21 @@ impl Watch {
         let mut telling = Telling::new(self.epoch);
         let selected = follower.selection.selects(&meta.key);
         if was.is_some() {
-            if let Some(doubt) = self.doubts.get_mut(&doubted) {
-                doubt.listed = doubt.told.uid == meta.uid;
+            match self.doubts.get_mut(&doubted) {
+                Some(doubt) if doubt.told.uid == meta.uid => doubt.listed = true,
+                // It was over before this life, which the stream brings: so it must not sort after it.
+                Some(_) => {
+                    if let Some(Doubted { told, .. }) = self.doubts.remove(&doubted) {
+                        self.tell_gone(
+                            slot,
+                            &meta.key,
+                            &told,
+                            meta.resource_version.previous(),
+                            &mut telling,
+                        );
+                    }
+                }
+                None => {}
             }
         } else {
             match self.doubts.remove(&doubted).map(|doubt| doubt.told) {
