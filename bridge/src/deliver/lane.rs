@@ -187,7 +187,8 @@ impl Worker {
         let held = self.delivery.pending() - self.delivery.held_back();
         let mut bytes = self.held_bytes;
         if bytes >= HELD_BYTES {
-            bytes -= self.delivery.held_back_entries().map(|opened| opened.record.change.size()).sum::<usize>();
+            bytes -=
+                self.delivery.held_back_entries().map(|opened| opened.record.change.size()).sum::<usize>();
         }
         let room = Room { changes: changes.saturating_sub(held), bytes: HELD_BYTES.saturating_sub(bytes) };
         (room.changes > 0 && room.bytes > 0).then_some(room)

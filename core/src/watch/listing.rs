@@ -40,16 +40,34 @@ impl Watch {
         let doubted = (slot, meta.key.clone());
         let mut was = view.get(&meta.key).cloned();
         let streamed = view.is_streamed(&meta.key);
+        // It may have been told in an older version: what was between is not told.
+        let mut missed = false;
         self.newest = self.newest.max(meta.resource_version);
         let mut telling = Telling::new(self.epoch);
         let selected = follower.selection.selects(&meta.key);
         if was.is_some() {
-            if let Some(doubt) = self.doubts.get_mut(&doubted) {
-                doubt.listed = doubt.told.uid == meta.uid;
+            match self.doubts.get_mut(&doubted) {
+                Some(doubt) if doubt.told.uid == meta.uid => doubt.listed = true,
+                // It was over before this life, which the stream brings: so it must not sort after it.
+                Some(_) => {
+                    if let Some(Doubted { told, .. }) = self.doubts.remove(&doubted) {
+                        self.tell_gone(
+                            slot,
+                            &meta.key,
+                            &told,
+                            meta.resource_version.previous(),
+                            &mut telling,
+                        );
+                    }
+                }
+                None => {}
             }
         } else {
             match self.doubts.remove(&doubted).map(|doubt| doubt.told) {
-                Some(doubt) if doubt.uid == meta.uid => was = Some(doubt).filter(|_| !selected),
+                Some(doubt) if doubt.uid == meta.uid => {
+                    missed = doubt.is_before(meta, self.epoch);
+                    was = Some(doubt).filter(|_| !selected);
+                }
                 Some(doubt) => {
                     self.tell_gone(slot, &meta.key, &doubt, meta.resource_version.previous(), &mut telling);
                     if streamed {
@@ -90,7 +108,7 @@ impl Watch {
             }
         }
         if let Some((kind, reason)) = told.filter(|(kind, _)| follower.on.contains(*kind)) {
-            let gap = kind == ChangeKind::Updated;
+            let gap = kind == ChangeKind::Updated || missed && kind == ChangeKind::Added;
             telling.add(slot, kind, reason, gap, 0, Content::Object(object.clone()));
         }
         telling.finish(effects);

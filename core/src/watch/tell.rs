@@ -62,7 +62,9 @@ impl Watch {
             Phase::Following => false,
         };
         let (unread, skipped) = (skipped, skipped || missed);
-        let doubt = self.take_doubt(slot, meta, epoch).filter(|_| was.is_none());
+        // What is known to have been told is no doubt; of another life under the name it says nothing.
+        let known = |doubt: &Told| was.as_ref().is_some_and(|was| was.uid == doubt.uid);
+        let doubt = self.take_doubt(slot, meta, epoch).filter(|doubt| !known(doubt));
         let Some(follower) = self.followers.get_mut(slot) else { return };
         let (on, fresh) = (follower.on, follower.fresh);
         let mut say = |kind, reason, gap, missed| {
