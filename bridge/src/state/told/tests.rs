@@ -62,7 +62,7 @@ proptest! {
                 }
                 Action::Begin => {
                     log.begin_flush().unwrap();
-                    before.append(0, &mut since);
+                    before.append(&mut since);
                     flushing = true;
                 }
                 Action::End if flushing => {
@@ -73,8 +73,8 @@ proptest! {
                 Action::End => {}
                 Action::Reopen => {
                     log = ToldLog::open(folder.path(), &watch(), 0).unwrap().0;
-                    before.append(0, &mut since);
-                    since.append(0, &mut before);
+                    before.append(&mut since);
+                    since.append(&mut before);
                     flushing = false;
                 }
             }
