@@ -282,3 +282,6 @@ async fn look_through(
     }
     Ok(compaction.finish())
 }
+
+#[cfg(test)]
+mod tests;

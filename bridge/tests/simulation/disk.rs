@@ -1,17 +1,20 @@
 //! What survives a process: its store and its told logs, on a disk that is full, slow, or refuses to be written to for a
 //! while. A process that is dead does not reach it.
 
-use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
+use std::{fs, io};
 
 use fastrand::Rng;
 use futures::future::BoxFuture;
 use tempfile::TempDir;
-use tidings_bridge::state::record::{Commit, Flushed, JournalRecord, StoredWatch, WatchName, WatchRecord};
+use tidings_bridge::state::record::{
+    Commit, Flushed, JournalRecord, StoredWatch, SubscriptionRecord, WatchName, WatchRecord,
+};
 use tidings_bridge::state::sqlite::SqliteStore;
 use tidings_bridge::state::{self, Error, State, Store};
+use tidings_core::object::ResourceVersion;
 use tidings_core::watch::saved::SavedPhase;
 use tokio::time::Instant;
 
@@ -30,6 +33,8 @@ struct Inner {
     rng: Rng,
     trace: Trace,
     folder: TempDir,
+    /// The files as they were when the disk last had everything that was written.
+    flushed: Option<TempDir>,
     /// What the present process has open.
     store: Option<SqliteStore>,
     quota: u64,
@@ -56,7 +61,17 @@ impl Disk {
         let folder = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() };
         let (folder, now) = (folder.unwrap(), Instant::now());
         let (full, slow, stiff) = (now, now, now);
-        Self(Arc::new(Mutex::new(Inner { rng, trace, folder, store: None, quota, full, slow, stiff })))
+        Self(Arc::new(Mutex::new(Inner {
+            rng,
+            trace,
+            folder,
+            flushed: None,
+            store: None,
+            quota,
+            full,
+            slow,
+            stiff,
+        })))
     }
 
     /// Opens the state, as a process does that begins.
@@ -84,6 +99,31 @@ impl Disk {
         let follower = followers.find(|follower| Some(follower.slot) == slot);
         follower
             .is_some_and(|follower| !follower.fresh && !matches!(follower.phase, SavedPhase::Listing { .. }))
+    }
+
+    /// Up to where it is stored that everything is settled, for each Subscription on a kind, by its uid.
+    pub(crate) fn settled(&self, kind: usize) -> Vec<(Arc<str>, Option<ResourceVersion>)> {
+        let inner = &mut *self.lock();
+        let Some(store) = &mut inner.store else { return Vec::new() };
+        let names = store.watches().unwrap().into_iter().map(|(name, _)| name);
+        let Some(name) = names.into_iter().find(|name| name.kind.group == KINDS[kind].group) else {
+            return Vec::new();
+        };
+        let StoredWatch { record, chunks, saved: _ } = store.load(&name).unwrap().unwrap();
+        let mut settled = Vec::new();
+        for SubscriptionRecord { slot, uid, cursor, .. } in record.subscriptions {
+            // The first of all that is open has it.
+            let position = match chunks.iter().find(|chunk| chunk.open(slot) > 0) {
+                None => record.head.position,
+                Some(chunk) => {
+                    let mut entries = store.read(&name, chunk.chunk).unwrap().into_iter();
+                    let open = |entry: &JournalRecord| entry.is_for(slot) && cursor.is_open(entry.number);
+                    entries.find(open).unwrap().before
+                }
+            };
+            settled.push((uid, position));
+        }
+        settled
     }
 
     fn record(&self, kind: usize) -> Option<WatchRecord> {
@@ -120,6 +160,26 @@ impl Disk {
         [inner.full, inner.slow, inner.stiff].iter().any(|until| *until > recently)
     }
 
+    /// From now on nothing that is written reaches the disk.
+    pub(crate) fn hold_back(&self) {
+        let inner = &mut *self.lock();
+        let copy = tempfile::tempdir_in(inner.folder.path().parent().unwrap()).unwrap();
+        copy_files(inner.folder.path(), copy.path(), |_| true);
+        inner.flushed = Some(copy);
+    }
+
+    /// The machine loses power: what was written since is gone. The told logs may have reached the disk all the same.
+    pub(crate) fn lose(&self) {
+        let inner = &mut *self.lock();
+        inner.store = None;
+        let Some(flushed) = inner.flushed.take() else { return };
+        if inner.rng.bool() {
+            let is_told = |file: &Path| file.extension().is_some_and(|end| end == "a" || end == "b");
+            copy_files(inner.folder.path(), flushed.path(), is_told);
+        }
+        inner.folder = flushed;
+    }
+
     /// Everything works from now on.
     pub(crate) fn calm(&self) {
         let inner = &mut *self.lock();
@@ -129,6 +189,20 @@ impl Disk {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap()
+    }
+}
+
+/// Copies the files that are `wanted`, folder by folder.
+fn copy_files(from: &Path, to: &Path, wanted: fn(&Path) -> bool) {
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap().path();
+        let copy = to.join(file.file_name().unwrap());
+        if file.is_dir() {
+            fs::create_dir_all(&copy).unwrap();
+            copy_files(&file, &copy, wanted);
+        } else if wanted(&file) {
+            fs::copy(&file, &copy).unwrap();
+        }
     }
 }
 
