@@ -217,6 +217,11 @@ impl Journal {
         self.lock().begin_flush()
     }
 
+    /// The commit failed and is to be tried again: by then there is less to write, and more to remove.
+    pub fn renew_flush(&self, flush: &mut Flush) {
+        self.lock().renew_flush(flush);
+    }
+
     /// The commit is done, and made this of the flush.
     pub fn end_flush(&self, flushed: Flushed) {
         let freed = self.lock().end_flush(flushed);

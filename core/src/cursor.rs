@@ -50,6 +50,15 @@ struct Opened {
 // === impl SavedCursor ===
 
 impl SavedCursor {
+    /// The same as far as it concerns Changes before the number `end`.
+    #[must_use]
+    pub fn before(mut self, end: u64) -> Self {
+        self.next = self.next.min(end);
+        self.unsettled.retain(|number| *number < end);
+        self.marks.retain(|(number, _)| *number < end);
+        self
+    }
+
     /// Whether the Change with this number was not settled.
     pub fn is_open(&self, number: u64) -> bool {
         number >= self.next || self.unsettled.binary_search(&number).is_ok()

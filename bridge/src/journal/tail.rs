@@ -305,6 +305,16 @@ impl Tail {
         Flush { entries, chunk: self.stored.next(), merge, dead: self.stored.take_dead() }
     }
 
+    pub(super) fn renew_flush(&mut self, flush: &mut Flush) {
+        let entries = flush.entries.iter().map(|record| self.still_open(record));
+        flush.entries = entries.filter(|record| !record.to.is_empty()).collect();
+        // Which is all that was settled of it meanwhile.
+        self.settled.clear();
+        flush.dead.extend(self.stored.take_dead());
+        // What is merged takes room before it gives some back.
+        flush.merge.clear();
+    }
+
     /// The record, with only those in it who have not settled it.
     fn still_open(&self, record: &Arc<JournalRecord>) -> Arc<JournalRecord> {
         let open =

@@ -383,7 +383,10 @@ impl Driver {
                 }
                 Err(error) => self.store_failed(&error),
             },
-            Kept::Failed(error) => self.store_failed(&error),
+            Kept::Failed(error) => {
+                keeper.failed(&self.journal, &self.followers);
+                self.store_failed(&error);
+            }
         }
     }
 

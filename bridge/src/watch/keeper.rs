@@ -6,6 +6,7 @@
 //! Before: bridge/src/watch/driver.rs
 //! Next: bridge/src/state.rs
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 use super::followers::Followers;
 use crate::journal::{Backlog, Journal};
-use crate::state::record::{Commit, Flushed, JournalRecord, WatchName, WatchRecord};
+use crate::state::record::{Commit, Flushed, JournalRecord, SubscriptionRecord, WatchName, WatchRecord};
 use crate::state::told::ToldLog;
 use crate::state::{Error, State, Store};
 
@@ -201,6 +202,21 @@ impl Keeper {
     fn start(&mut self, commit: Arc<Commit>) {
         let state = self.state.clone();
         self.running = Some(Box::pin(async move { state.ask(move |store| store.commit(&commit)).await }));
+    }
+
+    /// The commit failed. What is tried again holds only what is not settled by then: so a disk that a backlog has filled
+    /// gets room as that is drained.
+    pub(super) fn failed(&mut self, journal: &Journal, followers: &Followers) {
+        let Some(commit) = self.commit.as_mut().map(Arc::make_mut) else { return };
+        journal.renew_flush(&mut commit.journal);
+        let WatchRecord { next, subscriptions, .. } = &mut commit.record;
+        let present: BTreeMap<_, _> =
+            followers.records(journal).into_iter().map(|record| (record.uid, record.cursor)).collect();
+        for SubscriptionRecord { uid, cursor, .. } in subscriptions {
+            if let Some(present) = present.get(uid) {
+                *cursor = present.clone().before(*next);
+            }
+        }
     }
 
     /// The commit is done.
