@@ -192,6 +192,12 @@ impl Journal {
         self.memory.free(freed);
     }
 
+    /// The number of the first Change of this process. What is older may have been told by one before, which could not
+    /// store that it was.
+    pub fn begun(&self) -> u64 {
+        self.lock().begun()
+    }
+
     /// How `slot` stands.
     pub fn standing(&self, slot: Slot) -> Standing {
         self.lock().standing(slot)

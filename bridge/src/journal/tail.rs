@@ -22,6 +22,8 @@ pub(super) struct Tail {
     changes: VecDeque<Option<Waiting>>,
     /// The number of the first of `changes`.
     first: u64,
+    /// The number of the first Change of this process.
+    begun: u64,
     position: Option<ResourceVersion>,
     readers: BTreeMap<Slot, Reader>,
     stored: Stored,
@@ -69,6 +71,7 @@ impl Tail {
         Self {
             changes: VecDeque::new(),
             first: next,
+            begun: next,
             position: None,
             readers: cursors.into_iter().map(reader).collect(),
             stored,
@@ -342,6 +345,10 @@ impl Tail {
             self.stored.close(slot, number);
         }
         freed
+    }
+
+    pub(super) fn begun(&self) -> u64 {
+        self.begun
     }
 
     pub(super) fn next(&self) -> u64 {

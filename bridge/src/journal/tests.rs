@@ -201,7 +201,7 @@ fn look(journal: &Journal, backlog: &Backlog, stored: &[(u64, Vec<Arc<JournalRec
         let mut records = records.iter().map(|record| (**record).clone()).collect();
         journal.wanted(backlog.slot, &mut records);
         for record in records {
-            compaction.add(record.number, &record.change);
+            compaction.add(record.number, &record.change, false);
         }
     }
     compaction.finish()

@@ -290,7 +290,8 @@ async fn look_through(
             };
             journal.wanted(slot, &mut records);
             for record in records {
-                compaction.add(record.number, &record.change);
+                let doubtful = record.number < journal.begun();
+                compaction.add(record.number, &record.change, doubtful);
             }
             Ok(compaction)
         };

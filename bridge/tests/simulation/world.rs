@@ -49,7 +49,12 @@ impl World {
         trace.say(|| format!("{sizes:?}"));
         let disk = Disk::new(rng.fork(), trace.clone(), 4 << 30);
         let (subscriptions, process, lives) = (BTreeMap::new(), None, 0);
-        Self { rng, trace, server, broker, subscriptions, process, sizes, disk, lives }
+        Self { rng, trace, server, broker, subscriptions, process, disk, sizes, lives }
+    }
+
+    /// So many Messages may be under way, from the next process on.
+    pub(crate) fn set_window(&mut self, window: usize) {
+        self.sizes.window = window;
     }
 
     /// Starts a process, and has it serve what there is. `clean`: the one before ended in good order.
