@@ -381,9 +381,10 @@ impl Driver {
         }
     }
 
-    /// Who has settled the last it was told goes.
+    /// Who has settled the last it was told goes; not while some of that is not even in the Journal.
     async fn take_drained(&mut self) {
-        if self.followers.take_drained(&self.journal).await
+        if self.outbox.is_empty()
+            && self.followers.take_drained(&self.journal).await
             && let Some(keeper) = &mut self.keeper
         {
             keeper.note();
@@ -416,15 +417,26 @@ impl Driver {
         }
         let input = match command {
             Command::Join { lane, route, place, selection, on } => {
-                if let Some(slot) = self.followers.slot_of(&route.uid) {
-                    if self.followers.is_at(slot, &place) && self.followers.follows(slot) {
+                let slot = self.followers.slot_of(&route.uid);
+                let slot = match slot.filter(|slot| self.followers.is_at(*slot, &place)) {
+                    Some(slot) if self.followers.follows(slot) => {
                         // It was there before the process began, or is about to part and stays.
                         self.followers.attach(slot, lane, route, on, &self.journal).await;
                         return Ok(self.machine.step(Input::Edit { slot, selection, on }, now));
                     }
-                    self.leave(slot);
-                }
-                let slot = self.followers.add(route.uid.clone(), place);
+                    Some(slot) => {
+                        // It comes back before everything it was told last is settled: that still comes first.
+                        self.followers.set_leaving(slot, Leaving::No);
+                        self.followers.set_joined(slot, false);
+                        slot
+                    }
+                    None => {
+                        if let Some(slot) = slot {
+                            self.leave(slot);
+                        }
+                        self.followers.add(route.uid.clone(), place)
+                    }
+                };
                 self.followers.attach(slot, lane, route, on, &self.journal).await;
                 self.must_store();
                 Input::Join { slot, selection, on }
@@ -491,6 +503,10 @@ impl Driver {
         self.machine.step(Input::Leave(slot), self.context.clock.unix_seconds());
         self.followers.remove(slot);
         self.journal.leave(slot);
+        // Whoever gets the slot next is not told what was decided for this one.
+        for record in &mut self.outbox {
+            record.to.retain(|to| to.slot != slot);
+        }
         self.must_store();
     }
 
