@@ -183,6 +183,11 @@ impl Journal {
         self.memory.free(freed);
     }
 
+    /// The number of the next Change.
+    pub fn next(&self) -> u64 {
+        self.lock().next()
+    }
+
     /// How `slot` stands.
     pub fn standing(&self, slot: Slot) -> Standing {
         self.lock().standing(slot)

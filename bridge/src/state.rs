@@ -14,7 +14,7 @@ pub mod told;
 use std::io;
 use std::path::PathBuf;
 
-pub use shared::{Chunks, State};
+pub use shared::{Chunks, Disk, State};
 
 use record::{Commit, JournalRecord, StoredWatch, WatchName, WatchRecord};
 

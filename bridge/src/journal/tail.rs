@@ -377,7 +377,7 @@ impl Tail {
         freed
     }
 
-    fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> u64 {
         self.first + self.changes.len() as u64
     }
 }

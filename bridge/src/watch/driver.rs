@@ -340,7 +340,7 @@ impl Driver {
     /// into the told log first; while that cannot be written, it waits.
     fn hand_over(&mut self) {
         if let Some(keeper) = &mut self.keeper
-            && let Err(error) = keeper.tell(&self.outbox, &self.followers)
+            && let Err(error) = keeper.tell(&self.outbox, &self.followers, &self.journal)
         {
             return self.report_store(Some(error));
         }

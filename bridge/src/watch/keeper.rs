@@ -142,7 +142,12 @@ impl Keeper {
     }
 
     /// Notes in the told log what may be the first, or the last, that a Subscription hears of an object.
-    pub(super) fn tell(&mut self, records: &[JournalRecord], followers: &Followers) -> Result<(), String> {
+    pub(super) fn tell(
+        &mut self,
+        records: &[JournalRecord],
+        followers: &Followers,
+        journal: &Journal,
+    ) -> Result<(), String> {
         let mut doubts = Vec::new();
         for record in records {
             let Some(told) = Told::by(&record.change) else { continue };
@@ -151,7 +156,12 @@ impl Keeper {
             let key = record.change.key();
             doubts.extend(to.map(|slot| Doubt { slot, key: key.clone(), told: told.clone() }));
         }
-        self.told.append(&doubts).map_err(|error| format!("the told log: {error}"))
+        self.told.append(journal.next(), &doubts).map_err(|error| {
+            // Until then nothing is stored either, and a time that has passed would come again at once.
+            let now = Instant::now();
+            self.due = if self.due <= now { now + RETRY } else { self.due };
+            format!("the told log: {error}")
+        })
     }
 
     /// Whether a flush is to begin.
