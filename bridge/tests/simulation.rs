@@ -16,6 +16,8 @@ mod api_server;
 mod broker;
 #[path = "simulation/coverage.rs"]
 mod coverage;
+#[path = "simulation/disk.rs"]
+mod disk;
 #[path = "simulation/etcd.rs"]
 mod etcd;
 #[path = "simulation/event.rs"]

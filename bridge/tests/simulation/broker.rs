@@ -33,6 +33,8 @@ struct Inner {
     server: ApiServer,
     rate: f64,
     topics: BTreeMap<String, Topic>,
+    /// A process ended without being told to.
+    crashed: bool,
     /// Topics that take nothing, and until when.
     down: BTreeMap<String, Instant>,
     /// Topics whose check fails, and until when.
@@ -59,7 +61,16 @@ enum Fate {
 impl Broker {
     pub(crate) fn new(rng: Rng, trace: Trace, server: ApiServer) -> Self {
         let (topics, down, sick) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self(Arc::new(Mutex::new(Inner { rng, trace, server, rate: 0.0, topics, down, sick })))
+        Self(Arc::new(Mutex::new(Inner {
+            rng,
+            trace,
+            server,
+            rate: 0.0,
+            topics,
+            crashed: false,
+            down,
+            sick,
+        })))
     }
 
     /// Where the Events of the Subscription `uid` go.
@@ -100,7 +111,15 @@ impl Broker {
 
     /// Does something with a topic, which begins empty.
     pub(crate) fn with_topic<T>(&self, uid: &str, what: impl FnOnce(&mut Topic) -> T) -> T {
-        what(self.0.lock().unwrap().topics.entry(uid.to_owned()).or_default())
+        let inner = &mut *self.0.lock().unwrap();
+        what(inner.topic(uid))
+    }
+
+    /// Every topic hears that a process ended.
+    pub(crate) fn restart(&self, clean: bool) {
+        let inner = &mut *self.0.lock().unwrap();
+        inner.crashed |= !clean;
+        inner.topics.values_mut().for_each(|topic| topic.restart(clean));
     }
 
     fn latency(&self) -> Duration {
@@ -116,6 +135,11 @@ impl Broker {
 // === impl Inner ===
 
 impl Inner {
+    fn topic(&mut self, uid: &str) -> &mut Topic {
+        let crashed = self.crashed;
+        self.topics.entry(uid.to_owned()).or_insert_with(|| Topic::new(crashed))
+    }
+
     fn is_down(&self, topic: &str) -> bool {
         self.down.get(topic).is_some_and(|until| *until > Instant::now())
     }
@@ -137,8 +161,8 @@ impl Inner {
         self.trace.delivered();
         let heard = Event::read(message).and_then(|event| {
             self.trace.say(|| format!("stored {topic} {event}"));
-            let topic = self.topics.entry(topic.to_owned()).or_default();
-            topic.hear(event, &self.server.lock().etcd)
+            let server = self.server.clone();
+            self.topic(topic).hear(event, &server.lock().etcd)
         });
         if let Err(complaint) = heard {
             self.trace.complain(format!("{topic}: {complaint}"));
@@ -209,6 +233,14 @@ impl Sink for Pipe {
         let under_way = &mut *self.under_way.lock().unwrap();
         for message in messages {
             under_way.remove(message.key.as_str());
+        }
+        let inner = &mut *self.broker.0.lock().unwrap();
+        let topic = inner.topic(&self.topic);
+        for (message, outcome) in messages.iter().zip(&outcomes) {
+            if *outcome == Outcome::Acked {
+                let id = message.headers.iter().find(|(name, _)| name == "ce-id");
+                topic.acked(id.map_or("", |(_, id)| id));
+            }
         }
         outcomes
     }

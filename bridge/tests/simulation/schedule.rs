@@ -44,7 +44,7 @@ async fn act(seed: u64, trace: &Trace) -> Result<(), String> {
     for index in 0..rng.usize(1..=4) {
         world.join(index);
     }
-    world.start();
+    world.start(false);
     let pause = Duration::from_millis(rng.u64(30..300));
     let writer = tokio::spawn(writer::run(server.clone(), writes, pause));
     let ticker = tokio::spawn(server.clone().tick());
@@ -68,14 +68,14 @@ async fn act(seed: u64, trace: &Trace) -> Result<(), String> {
     trace.say(|| "everything works from now on".to_owned());
     server.lock().calm();
     world.broker.calm();
+    world.disk.calm();
     world.pause(Duration::from_millis(500)).await;
     writer.abort();
     if world.process.as_ref().is_none_or(|process| process.fence.is_closed()) {
         world.process = None;
-        world.start();
+        world.start(false);
     } else if let Some(process) = &world.process {
-        process.fence.arm(Edge::Any, 0);
-        process.fence.arm(Edge::Stored, 0);
+        process.fence.disarm();
     }
     rest(&mut world, trace).await?;
     ticker.abort();
@@ -89,7 +89,7 @@ async fn revive(world: &mut World, rng: &mut Rng) {
             process.kill();
         }
         tokio::time::sleep(Duration::from_millis(rng.u64(1..3000))).await;
-        world.start();
+        world.start(false);
     }
 }
 
@@ -125,15 +125,21 @@ async fn something(world: &mut World, rng: &mut Rng) {
             world.join(index);
         }
         71..74 => world.retarget(index),
-        74..78 => crash(world, rng, Fault::Crash).await,
-        78..82 => crash(world, rng, Fault::CrashBetweenStoreAndAck).await,
-        82..86 => crash(world, rng, Fault::CrashAtTheEdge).await,
-        86..89 => {
+        74..77 => crash(world, rng, Fault::Crash).await,
+        77..80 => crash(world, rng, Fault::CrashBetweenStoreAndAck).await,
+        80..83 => crash(world, rng, Fault::CrashAtTheEdge).await,
+        83..86 => crash(world, rng, Fault::CrashBeforeAnswer).await,
+        86..89 => crash(world, rng, Fault::CrashAfterAnswer).await,
+        89..91 => world.disk.fill(while_down),
+        91..93 => world.disk.slow_down(while_down),
+        93..95 => world.disk.stiffen(while_down),
+        95..98 => {
             world.trace.fault(Fault::GracefulRestart, String::new);
-            if let Some(process) = world.process.take() {
-                process.shut_down().await;
-            }
-            world.start();
+            let clean = match world.process.take() {
+                Some(process) => process.shut_down().await && !world.disk.is_in_trouble(),
+                None => false,
+            };
+            world.start(clean);
         }
         _ => {}
     }
@@ -146,6 +152,8 @@ async fn crash(world: &mut World, rng: &mut Rng, how: Fault) {
     match how {
         Fault::CrashBetweenStoreAndAck => process.fence.arm(Edge::Stored, rng.u32(1..10)),
         Fault::CrashAtTheEdge => process.fence.arm(Edge::Any, rng.u32(1..40)),
+        Fault::CrashBeforeAnswer => process.fence.arm(Edge::Asked, rng.u32(1..6)),
+        Fault::CrashAfterAnswer => process.fence.arm(Edge::Answered, rng.u32(1..6)),
         _ => {
             process.fence.close();
             revive(world, rng).await;

@@ -17,10 +17,20 @@ pub(crate) struct Topic {
     /// The first delivery of each id, in order, by place.
     pub(crate) told: BTreeMap<Place, Vec<Event>>,
     ids: BTreeMap<String, Identity>,
+    /// What was told for the first time since the last crash, by place.
+    stretch: BTreeMap<Place, Vec<Event>>,
     /// What a consumer holds that was told each id once: the rules of a life are checked against it.
     holds: BTreeMap<Place, String>,
+    /// A process crashed once: what it told last is told again by the next one.
+    crashed: bool,
+    /// Places at which nothing was told as new again since the last crash.
+    doubtful: BTreeSet<Place>,
     /// Last told as `left`.
     left: BTreeSet<Place>,
+    /// The broker said, and the process heard, that it has these.
+    acked: BTreeSet<String>,
+    /// They are stored as settled: they are not told again.
+    settled: BTreeSet<String>,
     /// What a consumer holds that knows nothing of ids, and goes by `sequence`.
     folded: BTreeMap<Place, Folded>,
     /// Events, with repeats.
@@ -47,10 +57,28 @@ struct Folded {
 // === impl Topic ===
 
 impl Topic {
-    /// Whoever reads has swept: without a state store, a new process tells the present state from the beginning, and
-    /// cannot know what was deleted meanwhile.
-    pub(crate) fn sweep(&mut self) {
-        *self = Self { stored: self.stored, ..Self::default() };
+    /// An empty one. `crashed`: a process did before.
+    pub(crate) fn new(crashed: bool) -> Self {
+        Self { crashed, ..Self::default() }
+    }
+
+    /// A process ended, and another one begins. After a clean end it repeats nothing. After a crash it goes on from what
+    /// was stored: a stretch is told again, in order, and what was in it may be told otherwise.
+    pub(crate) fn restart(&mut self, clean: bool) {
+        if clean {
+            self.settled.append(&mut self.acked);
+            return;
+        }
+        self.crashed = true;
+        // Whether it could store that it heard this is not known.
+        self.acked.clear();
+        self.stretch.clear();
+        self.doubtful = self.holds.keys().cloned().collect();
+    }
+
+    /// The process heard that the broker has it.
+    pub(crate) fn acked(&mut self, id: &str) {
+        self.acked.insert(id.to_owned());
     }
 
     /// Takes an Event in, or says which promise it breaks.
@@ -66,10 +94,18 @@ impl Topic {
             uid: event.uid.clone(),
             revision: (!deleted).then_some(event.revision),
         };
-        match self.ids.get(&event.id) {
-            Some(known) if *known == identity => return Ok(()),
-            Some(known) => return Err(format!("{event} has the id of {known:?}")),
-            None => {}
+        let known = self.ids.get(&event.id);
+        if let Some(known) = known
+            && !(known.is_same(&identity, self.crashed))
+        {
+            return Err(format!("{event} has the id of {known:?}"));
+        }
+        // A version may be told once more, to say that there is a gap before it.
+        if self.settled.contains(&event.id) && !event.gap {
+            return Err(format!("{event} is told again, and was settled when the process before ended well"));
+        }
+        if known.is_some() {
+            return Ok(());
         }
         self.ids.insert(event.id.clone(), identity);
         let place = (event.kind, event.key.clone());
@@ -81,6 +117,7 @@ impl Topic {
             self.check_order(&event)?;
         }
         self.check_life(&event, rewound)?;
+        self.stretch.entry(place.clone()).or_default().push(event.clone());
         self.told.entry(place).or_default().push(event);
         Ok(())
     }
@@ -102,15 +139,16 @@ impl Topic {
         self.folded.insert(place, Folded { sequence: event.sequence.clone(), data });
     }
 
-    /// Per name in order, and nothing of an old life after a new one.
+    /// Per name in order since the last crash, and nothing of an old life after a new one.
     fn check_order(&self, event: &Event) -> Result<(), String> {
         let place = (event.kind, event.key.clone());
-        let Some(told) = self.told.get(&place) else { return Ok(()) };
+        let Some(told) = self.stretch.get(&place) else { return Ok(()) };
         let Some(last) = told.last() else { return Ok(()) };
         // The object is as it was: it left the selection, or came back into it.
         let same = event.change == ChangeKind::Left || self.left.contains(&place) || event.concluded;
         // Where a LIST was ahead of the Watch it is not known what lay between, so the version is told once more.
         let same = same || event.change == ChangeKind::Updated && event.gap;
+        let same = same || event.change == ChangeKind::Added && self.doubtful.contains(&place);
         if event.sequence < last.sequence || event.sequence == last.sequence && !same {
             return Err(format!("{event} is told after {last}"));
         }
@@ -127,9 +165,25 @@ impl Topic {
         let held = self.holds.get(&place);
         let last = self.told.get(&place).and_then(|told| told.last());
         let rewound = rewound || last.is_some_and(|last| last.epoch != event.epoch);
+        let same = held == Some(&event.uid);
+        let again =
+            matches!(event.change, ChangeKind::Snapshot | ChangeKind::Added) && self.doubtful.remove(&place);
         let fits = match event.change {
-            ChangeKind::Snapshot | ChangeKind::Added => held.is_none(),
-            ChangeKind::Updated | ChangeKind::Deleted | ChangeKind::Left => held == Some(&event.uid),
+            _ if self.crashed && !self.stretch.contains_key(&place) => {
+                // It may begin with what was told already, and a consumer ignores.
+                let late = last.is_some_and(|last| event.sequence <= last.sequence);
+                match event.change {
+                    ChangeKind::Snapshot | ChangeKind::Added => true,
+                    ChangeKind::Updated => same || self.left.contains(&place) || late,
+                    ChangeKind::Deleted => held.is_none() || same || late || event.concluded,
+                    ChangeKind::Left => held.is_none() || same || late,
+                }
+            }
+            ChangeKind::Snapshot | ChangeKind::Added => held.is_none() || again,
+            // EXCEPTION: of several lives that one name had since the last flush before a crash, only the last is
+            // remembered as told; the end of the ones before goes without saying.
+            ChangeKind::Deleted if self.crashed && event.concluded => true,
+            ChangeKind::Updated | ChangeKind::Deleted | ChangeKind::Left => same,
         };
         if !fits && !rewound {
             return Err(format!("{event} is told, while {held:?} is held"));
@@ -145,5 +199,18 @@ impl Topic {
             self.left.remove(&place);
         }
         Ok(())
+    }
+}
+
+// === impl Identity ===
+
+impl Identity {
+    /// Whether it stands for the same. Nobody knows after a crash whether an object was told that was told just before:
+    /// one that exists is told as `added` once more (`docs/guarantees.md`, "The bridge restarts").
+    fn is_same(&self, other: &Self, crashed: bool) -> bool {
+        let Self { change, key, uid, revision } = self;
+        let puts = |change| matches!(change, ChangeKind::Snapshot | ChangeKind::Added | ChangeKind::Updated);
+        let same = *change == other.change || crashed && puts(*change) && puts(other.change);
+        same && (key, uid, revision) == (&other.key, &other.uid, &other.revision)
     }
 }

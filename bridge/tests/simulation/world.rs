@@ -10,10 +10,10 @@ use tidings_core::object::ResourceVersion;
 use crate::api_server::ApiServer;
 use crate::broker::Broker;
 use crate::coverage;
+use crate::disk::Disk;
 use crate::etcd::KINDS;
-use crate::process::{Disk, Order, Process, STATE, Sizes};
+use crate::process::{Order, Process, Sizes};
 use crate::subscription::{Subscription, selections};
-use crate::topic::Topic;
 use crate::trace::{Fault, Trace};
 
 /// When every schedule begins, in milliseconds since 1970: epochs are made of it.
@@ -29,8 +29,8 @@ pub(crate) struct World {
     pub(crate) broker: Broker,
     pub(crate) subscriptions: BTreeMap<usize, Subscription>,
     pub(crate) process: Option<Process>,
+    pub(crate) disk: Disk,
     sizes: Sizes,
-    disk: Disk,
     lives: u64,
 }
 
@@ -46,26 +46,29 @@ impl World {
             window: rng.usize(1..64),
         };
         trace.say(|| format!("{sizes:?}"));
-        let (subscriptions, process, disk, lives) = (BTreeMap::new(), None, Disk, 0);
+        let disk = Disk::new(rng.fork(), trace.clone(), 4 << 30);
+        let (subscriptions, process, lives) = (BTreeMap::new(), None, 0);
         Self { rng, trace, server, broker, subscriptions, process, sizes, disk, lives }
     }
 
-    /// Starts a process, and has it serve what there is.
-    pub(crate) fn start(&mut self) {
+    /// Starts a process, and has it serve what there is. `clean`: the one before ended in good order.
+    pub(crate) fn start(&mut self, clean: bool) {
         let now = BEGINNING + u64::try_from(self.trace.elapsed().as_millis()).unwrap();
         self.trace.say(|| "the bridge starts".to_owned());
-        if !STATE {
-            self.server.lock().caches.iter_mut().for_each(|cache| cache.shown.restart());
-            for subscription in self.subscriptions.values_mut() {
-                self.broker.with_topic(&subscription.uid, Topic::sweep);
-                (subscription.owed, subscription.left) = (Vec::new(), Vec::new());
-                subscription.owe();
-            }
-        }
-        let process = Process::start(&self.server, &self.disk, self.sizes, now);
+        let exist = self.subscriptions.values().map(|subscription| subscription.uid.clone()).collect();
+        let trace = self.trace.clone();
+        let process = Process::start(&self.server, &self.disk, self.sizes, now, exist, trace);
         for subscription in self.subscriptions.values() {
             let target = self.broker.target(&subscription.uid, &process.fence);
             process.order(Order::Add(subscription.route(), target));
+        }
+        let inner = &mut *self.server.lock();
+        for (kind, cache) in inner.caches.iter_mut().enumerate() {
+            cache.shown.restart(self.disk.position(kind));
+        }
+        self.broker.restart(clean);
+        for owed in self.subscriptions.values_mut().flat_map(|subscription| &mut subscription.owed) {
+            owed.seen_joined = false;
         }
         self.process = Some(process);
     }
@@ -148,8 +151,9 @@ impl World {
                     && owed.joined.is_none()
                     && !subscription.left.contains(&owed.kind)
                 {
-                    // The second look: the first may have been before it was taken in.
-                    if owed.seen_joined {
+                    // The second look: the first may have been before it was taken in. What was told and not stored
+                    // is told anew after a crash, as it is then.
+                    if owed.seen_joined && self.disk.has_joined(owed.kind, &subscription.uid) {
                         owed.joined = Some(inner.etcd.revision);
                     }
                     owed.seen_joined = true;
