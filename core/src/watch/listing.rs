@@ -40,6 +40,8 @@ impl Watch {
         let doubted = (slot, meta.key.clone());
         let mut was = view.get(&meta.key).cloned();
         let streamed = view.is_streamed(&meta.key);
+        // It may have been told in an older version: what was between is not told.
+        let mut missed = false;
         self.newest = self.newest.max(meta.resource_version);
         let mut telling = Telling::new(self.epoch);
         let selected = follower.selection.selects(&meta.key);
@@ -62,7 +64,10 @@ impl Watch {
             }
         } else {
             match self.doubts.remove(&doubted).map(|doubt| doubt.told) {
-                Some(doubt) if doubt.uid == meta.uid => was = Some(doubt).filter(|_| !selected),
+                Some(doubt) if doubt.uid == meta.uid => {
+                    missed = doubt.is_before(meta, self.epoch);
+                    was = Some(doubt).filter(|_| !selected);
+                }
                 Some(doubt) => {
                     self.tell_gone(slot, &meta.key, &doubt, meta.resource_version.previous(), &mut telling);
                     if streamed {
@@ -103,7 +108,7 @@ impl Watch {
             }
         }
         if let Some((kind, reason)) = told.filter(|(kind, _)| follower.on.contains(*kind)) {
-            let gap = kind == ChangeKind::Updated;
+            let gap = kind == ChangeKind::Updated || missed && kind == ChangeKind::Added;
             telling.add(slot, kind, reason, gap, 0, Content::Object(object.clone()));
         }
         telling.finish(effects);
