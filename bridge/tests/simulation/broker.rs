@@ -116,10 +116,10 @@ impl Broker {
     }
 
     /// Every topic hears that a process ended.
-    pub(crate) fn restart(&self, clean: bool) {
+    pub(crate) fn restart(&self, clean: bool, revision: u64) {
         let inner = &mut *self.0.lock().unwrap();
         inner.crashed |= !clean;
-        inner.topics.values_mut().for_each(|topic| topic.restart(clean));
+        inner.topics.values_mut().for_each(|topic| topic.restart(clean, revision));
     }
 
     fn latency(&self) -> Duration {

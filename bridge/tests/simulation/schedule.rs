@@ -167,10 +167,10 @@ async fn crash(world: &mut World, rng: &mut Rng, how: Fault) {
 /// a Watch before that, nothing tells it from the old one (`docs/guarantees.md`, "After a rewind that leaves none of
 /// the three proofs behind"; kubernetes/kubernetes#107457), and what was written in between is lost unseen.
 ///
-/// EXCEPTION: not while memory may be full. A Watch without room lets the answer of a probe, or of a LIST, lie for as
+/// EXCEPTION: not while memory may be full, nor while what has to be stored cannot be. A Watch without room lets the answer of a probe, or of a LIST, lie for as
 /// long as the broker takes, and then opens its stream by that answer: after a rewind meanwhile, in the future (K7).
 async fn rewind(world: &mut World, rng: &mut Rng) {
-    if world.is_tight() {
+    if world.is_tight() || world.disk.is_in_trouble() {
         return;
     }
     let back = rng.u64(1..25);

@@ -23,8 +23,10 @@ pub(crate) struct Topic {
     holds: BTreeMap<Place, String>,
     /// A process crashed once: what it told last is told again by the next one.
     crashed: bool,
-    /// Places at which nothing was told as new again since the last crash.
-    doubtful: BTreeSet<Place>,
+    /// Places at which a life ended that was not the one that was told last.
+    unsure: BTreeSet<Place>,
+    /// The newest revision when the last process began: what is told up to it may have been told before.
+    begun: u64,
     /// Last told as `left`.
     left: BTreeSet<Place>,
     /// The broker said, and the process heard, that it has these.
@@ -64,7 +66,7 @@ impl Topic {
 
     /// A process ended, and another one begins. After a clean end it repeats nothing. After a crash it goes on from what
     /// was stored: a stretch is told again, in order, and what was in it may be told otherwise.
-    pub(crate) fn restart(&mut self, clean: bool) {
+    pub(crate) fn restart(&mut self, clean: bool, revision: u64) {
         if clean {
             self.settled.append(&mut self.acked);
             return;
@@ -73,7 +75,7 @@ impl Topic {
         // Whether it could store that it heard this is not known.
         self.acked.clear();
         self.stretch.clear();
-        self.doubtful = self.holds.keys().cloned().collect();
+        self.begun = revision;
     }
 
     /// The process heard that the broker has it.
@@ -113,6 +115,10 @@ impl Topic {
         // epoch before, which a consumer ignores.
         let rewinds = self.rewinds.insert(place.clone(), etcd.rewinds());
         let rewound = rewinds.is_some_and(|rewinds| rewinds < etcd.rewinds());
+        if self.is_late(&event) {
+            self.told.entry(place).or_default().push(event);
+            return Ok(());
+        }
         if !rewound {
             self.check_order(&event)?;
         }
@@ -127,6 +133,16 @@ impl Topic {
         let held =
             self.folded.iter().filter_map(|(place, folded)| Some((place.clone(), folded.data.clone()?)));
         held.collect()
+    }
+
+    /// After a crash a stretch is told again in which a LIST or a snapshot was ahead of the stream: some of it is told for
+    /// the first time, and a consumer ignores it because of its sequence.
+    fn is_late(&self, event: &Event) -> bool {
+        let place = (event.kind, event.key.clone());
+        let newer = |told: &Event| told.sequence > event.sequence;
+        self.crashed
+            && event.revision <= self.begun
+            && self.told.get(&place).is_some_and(|told| told.iter().any(newer))
     }
 
     /// Design, section 4: per key ignore a lower sequence; equal: order of arrival.
@@ -148,43 +164,43 @@ impl Topic {
         let same = event.change == ChangeKind::Left || self.left.contains(&place) || event.concluded;
         // Where a LIST was ahead of the Watch it is not known what lay between, so the version is told once more.
         let same = same || event.change == ChangeKind::Updated && event.gap;
-        let same = same || event.change == ChangeKind::Added && self.doubtful.contains(&place);
         if event.sequence < last.sequence || event.sequence == last.sequence && !same {
             return Err(format!("{event} is told after {last}"));
         }
         let earlier = told.iter().any(|told| told.epoch == event.epoch && told.uid == event.uid);
-        if last.uid != event.uid && last.epoch == event.epoch && earlier {
+        // Each of two lives may be found to be over in its own way.
+        let over = self.crashed && event.concluded;
+        if last.uid != event.uid && last.epoch == event.epoch && earlier && !over {
             return Err(format!("{event} is told after the next life began with {last}"));
         }
         Ok(())
     }
 
     /// A life begins, changes and ends, once each.
+    ///
+    /// After a crash it is not known whether an object was told that was told just before it, or that it left. One that
+    /// exists is told as new once more, and the end of one that does not is told whether or not it had been told of
+    /// (`docs/guarantees.md`, "The bridge restarts").
+    ///
+    /// EXCEPTION: of several lives that one name had since the last flush before a crash, only the last is known to be in
+    /// doubt, so the end of the ones before is not told.
     fn check_life(&mut self, event: &Event, rewound: bool) -> Result<(), String> {
         let place = (event.kind, event.key.clone());
         let held = self.holds.get(&place);
         let last = self.told.get(&place).and_then(|told| told.last());
         let rewound = rewound || last.is_some_and(|last| last.epoch != event.epoch);
         let same = held == Some(&event.uid);
-        let again =
-            matches!(event.change, ChangeKind::Snapshot | ChangeKind::Added) && self.doubtful.remove(&place);
+        let again = self.crashed && (event.revision <= self.begun || !self.stretch.contains_key(&place));
         let fits = match event.change {
-            _ if self.crashed && !self.stretch.contains_key(&place) => {
-                // It may begin with what was told already, and a consumer ignores.
-                let late = last.is_some_and(|last| event.sequence <= last.sequence);
-                match event.change {
-                    ChangeKind::Snapshot | ChangeKind::Added => true,
-                    ChangeKind::Updated => same || self.left.contains(&place) || late,
-                    ChangeKind::Deleted => held.is_none() || same || late || event.concluded,
-                    ChangeKind::Left => held.is_none() || same || late,
-                }
-            }
             ChangeKind::Snapshot | ChangeKind::Added => held.is_none() || again,
-            // EXCEPTION: of several lives that one name had since the last flush before a crash, only the last is
-            // remembered as told; the end of the ones before goes without saying.
-            ChangeKind::Deleted if self.crashed && event.concluded => true,
-            ChangeKind::Updated | ChangeKind::Deleted | ChangeKind::Left => same,
+            ChangeKind::Updated => same || again && self.left.contains(&place),
+            ChangeKind::Deleted => same || self.crashed && event.gap,
+            ChangeKind::Left => same || self.crashed,
         };
+        let fits = fits || self.unsure.remove(&place);
+        if !event.puts() && !same && held.is_some() {
+            self.unsure.insert(place.clone());
+        }
         if !fits && !rewound {
             return Err(format!("{event} is told, while {held:?} is held"));
         }

@@ -66,7 +66,7 @@ impl World {
         for (kind, cache) in inner.caches.iter_mut().enumerate() {
             cache.shown.restart(self.disk.position(kind));
         }
-        self.broker.restart(clean);
+        self.broker.restart(clean, inner.etcd.revision);
         for owed in self.subscriptions.values_mut().flat_map(|subscription| &mut subscription.owed) {
             owed.seen_joined = false;
         }
