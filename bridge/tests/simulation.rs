@@ -30,6 +30,8 @@ mod process;
 mod runner;
 #[path = "simulation/schedule.rs"]
 mod schedule;
+#[path = "simulation/stories.rs"]
+mod stories;
 #[path = "simulation/subscription.rs"]
 mod subscription;
 #[path = "simulation/topic.rs"]

@@ -270,3 +270,6 @@ async fn look_through(
     }
     Ok(Backlog { slot, chunk: last, compacted: compaction.finish() })
 }
+
+#[cfg(test)]
+mod tests;

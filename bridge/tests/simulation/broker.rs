@@ -45,6 +45,8 @@ struct Inner {
 struct Pipe {
     broker: Broker,
     topic: String,
+    /// So many Messages may be under way.
+    window: usize,
     fence: Fence,
     under_way: Mutex<BTreeSet<String>>,
 }
@@ -74,12 +76,12 @@ impl Broker {
     }
 
     /// Where the Events of the Subscription `uid` go.
-    pub(crate) fn target(&self, uid: &str, fence: &Fence) -> Target {
+    pub(crate) fn target(&self, uid: &str, window: usize, fence: &Fence) -> Target {
         let subject = Template::parse("t.{change}").unwrap();
         let valid = ValidNats { servers: Vec::new(), stream: None, subject, auth: None, tls: None };
         let encoder = Encoder::Nats(NatsEncoder::new(&valid, ContentMode::Binary));
         let (broker, topic, fence) = (self.clone(), uid.to_owned(), fence.clone());
-        Target { encoder, sink: Arc::new(Pipe { broker, topic, fence, under_way: Mutex::default() }) }
+        Target { encoder, sink: Arc::new(Pipe { broker, topic, window, fence, under_way: Mutex::default() }) }
     }
 
     /// The part of Messages that something happens to.
@@ -193,10 +195,14 @@ impl Sink for Pipe {
 
     async fn deliver(&self, messages: &[Message]) -> Vec<Outcome> {
         self.fence.passage(Edge::Any).await;
+        let trace = self.broker.0.lock().unwrap().trace.clone();
         for message in messages {
-            if !self.under_way.lock().unwrap().insert(message.key.to_string()) {
-                let trace = self.broker.0.lock().unwrap().trace.clone();
+            let under_way = &mut *self.under_way.lock().unwrap();
+            if !under_way.insert(message.key.to_string()) {
                 trace.complain(format!("two Messages of {} are under way", message.key));
+            }
+            if under_way.len() > self.window {
+                trace.complain(format!("{} Messages are under way", under_way.len()));
             }
         }
         let latency = self.broker.latency();

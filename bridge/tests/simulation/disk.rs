@@ -9,9 +9,13 @@ use std::time::Duration;
 use fastrand::Rng;
 use futures::future::BoxFuture;
 use tempfile::TempDir;
-use tidings_bridge::state::record::{Commit, JournalRecord, StoredWatch, WatchName, WatchRecord};
+use tidings_bridge::state::record::{
+    Commit, JournalRecord, StoredWatch, SubscriptionRecord, WatchName, WatchRecord,
+};
 use tidings_bridge::state::sqlite::SqliteStore;
 use tidings_bridge::state::{self, Error, State, Store};
+use tidings_core::cursor::Cursor;
+use tidings_core::object::ResourceVersion;
 use tidings_core::watch::saved::SavedPhase;
 use tokio::time::Instant;
 
@@ -84,6 +88,33 @@ impl Disk {
         let follower = followers.find(|follower| Some(follower.slot) == slot);
         follower
             .is_some_and(|follower| !follower.fresh && !matches!(follower.phase, SavedPhase::Listing { .. }))
+    }
+
+    /// Up to where it is stored that everything is settled, for each Subscription on a kind, by its uid.
+    pub(crate) fn settled(&self, kind: usize) -> Vec<(Arc<str>, Option<ResourceVersion>)> {
+        let inner = &mut *self.lock();
+        let Some(store) = &mut inner.store else { return Vec::new() };
+        let names = store.watches().unwrap().into_iter().map(|(name, _)| name);
+        let Some(name) = names.into_iter().find(|name| name.kind.group == KINDS[kind].group) else {
+            return Vec::new();
+        };
+        let StoredWatch { record, chunks, saved: _ } = store.load(&name).unwrap().unwrap();
+        let mut settled = Vec::new();
+        for SubscriptionRecord { slot, uid, cursor, .. } in record.subscriptions {
+            let cursor = Cursor::restore(cursor);
+            let mut entries =
+                chunks.iter().flat_map(|chunk| chunk.index.iter().map(move |entry| (chunk, entry)));
+            let open = entries.find(|(_, (number, slots))| slots.contains(&slot) && cursor.is_open(*number));
+            let position = match open {
+                None => record.head.position,
+                Some((chunk, (number, _))) => {
+                    let entries = store.read(&name, chunk.chunk).unwrap();
+                    entries.into_iter().find(|entry| entry.number == *number).unwrap().before
+                }
+            };
+            settled.push((uid, position));
+        }
+        settled
     }
 
     fn record(&self, kind: usize) -> Option<WatchRecord> {

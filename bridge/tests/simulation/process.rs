@@ -30,6 +30,9 @@ pub(crate) struct Sizes {
     pub(crate) window: usize,
 }
 
+/// What one read may bring, in bytes.
+const ONE_READ: usize = 32 << 10;
+
 /// What the process is to serve from now on.
 pub(crate) enum Order {
     Add(Route, Target),
@@ -55,6 +58,7 @@ struct Owner {
     exist: BTreeSet<Arc<str>>,
     served: Vec<Arc<str>>,
     trace: Trace,
+    memory: Memory,
     reports: Arc<Mutex<Reports>>,
 }
 
@@ -110,9 +114,16 @@ impl Process {
         let (orders, receiver) = mpsc::channel(64);
         let reports = Arc::new(Mutex::new(Reports::default()));
         let (pipeline, window) = (Pipeline::new(context), sizes.window);
-        let (served, orders_in) = (Vec::new(), receiver);
-        let owner =
-            Owner { pipeline, window, orders: orders_in, exist, served, trace, reports: reports.clone() };
+        let owner = Owner {
+            pipeline,
+            window,
+            orders: receiver,
+            exist,
+            served: Vec::new(),
+            trace,
+            memory: memory.clone(),
+            reports: reports.clone(),
+        };
         let task = tokio::spawn(owner.run());
         Self { fence, memory, orders, reports, task }
     }
@@ -179,6 +190,10 @@ impl Owner {
                 }
                 Ok(None) => return,
                 Err(_) => self.pipeline.drop_unused().await,
+            }
+            // One read of each Watch may go beyond it, and what it brings may be told to each in its own way.
+            if self.memory.used() > self.memory.capacity() + ONE_READ {
+                self.trace.complain(format!("the Journals hold {} bytes in memory", self.memory.used()));
             }
             let subscriptions =
                 self.served.iter().filter_map(|uid| Some((uid.clone(), self.pipeline.report(uid)?)));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use tokio::runtime::Runtime;
 
 use crate::api_server::ApiServer;
 use crate::broker::Broker;
@@ -16,19 +17,22 @@ const REST: Duration = Duration::from_secs(200);
 /// A rewind has to be noticed within this time.
 const NOTICED: Duration = Duration::from_secs(100);
 
-/// Runs the schedule of `seed` in a runtime of its own, whose time moves only when everybody waits.
+/// Runs the schedule of `seed` in a runtime of its own.
 pub(crate) fn run(seed: u64, lines: bool) -> Outcome {
-    // What the bridge rolls dice with.
-    fastrand::seed(seed);
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(async {
+    runtime(seed).block_on(async {
         let trace = Trace::new(lines);
         if let Err(complaint) = act(seed, &trace).await {
             trace.complain(complaint);
         }
         trace.into_outcome()
     })
+}
+
+/// Time in it moves only when everybody waits.
+pub(crate) fn runtime(seed: u64) -> Runtime {
+    // What the bridge rolls dice with.
+    fastrand::seed(seed);
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
 async fn act(seed: u64, trace: &Trace) -> Result<(), String> {
@@ -186,7 +190,8 @@ async fn rewind(world: &mut World, rng: &mut Rng) {
     world.server.lock().resume_writes();
 }
 
-async fn rest(world: &mut World, trace: &Trace) -> Result<(), String> {
+/// Waits until everything is told and settled.
+pub(crate) async fn rest(world: &mut World, trace: &Trace) -> Result<(), String> {
     let deadline = tokio::time::Instant::now() + REST;
     loop {
         tokio::time::sleep(Duration::from_millis(300)).await;

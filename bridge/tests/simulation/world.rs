@@ -1,11 +1,11 @@
 //! A cluster, a broker, the bridge between them, and the Subscriptions it serves.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use tidings_core::object::ResourceVersion;
+use tidings_core::route::Namespaces;
 
 use crate::api_server::ApiServer;
 use crate::broker::Broker;
@@ -59,7 +59,7 @@ impl World {
         let trace = self.trace.clone();
         let process = Process::start(&self.server, &self.disk, self.sizes, now, exist, trace);
         for subscription in self.subscriptions.values() {
-            let target = self.broker.target(&subscription.uid, &process.fence);
+            let target = self.broker.target(&subscription.uid, self.sizes.window, &process.fence);
             process.order(Order::Add(subscription.route(), target));
         }
         let inner = &mut *self.server.lock();
@@ -70,20 +70,41 @@ impl World {
         for owed in self.subscriptions.values_mut().flat_map(|subscription| &mut subscription.owed) {
             owed.seen_joined = false;
         }
+        if inner.etcd.rewinds() == 0 {
+            for (kind, cache) in inner.caches.iter().enumerate() {
+                for (uid, settled) in self.disk.settled(kind) {
+                    let mut subscriptions = self.subscriptions.values();
+                    let subscription = subscriptions.find(|subscription| subscription.uid == uid);
+                    let owed = subscription.and_then(|s| s.owed.iter().find(|owed| owed.kind == kind));
+                    let (Some(owed), Some(settled)) = (owed, settled) else { continue };
+                    let missing = self.broker.with_topic(&uid, |topic| {
+                        coverage::missing(topic, owed, &inner.etcd, &cache.shown, settled.0)
+                    });
+                    if let Err(missing) = missing {
+                        self.trace.complain(format!("{uid}: {settled} is stored as settled: {missing}"));
+                    }
+                }
+            }
+        }
         self.process = Some(process);
     }
 
     /// A Subscription is created.
     pub(crate) fn join(&mut self, index: usize) {
+        let selections = selections(&mut self.rng);
+        self.join_as(index, selections);
+    }
+
+    /// The same, which selects this.
+    pub(crate) fn join_as(&mut self, index: usize, selections: BTreeMap<usize, Namespaces>) {
         self.lives += 1;
-        let uid: Arc<str> = format!("uid-{index}-{}", self.lives).into();
-        let (name, selections) = (format!("test/s{index}"), selections(&mut self.rng));
+        let (uid, name) = (format!("uid-{index}-{}", self.lives).into(), format!("test/s{index}"));
         let mut subscription =
             Subscription { uid, name, generation: 1, selections, owed: Vec::new(), left: Vec::new() };
         subscription.owe();
         self.trace.fault(Fault::Join, || subscription.to_string());
         if let Some(process) = &self.process {
-            let target = self.broker.target(&subscription.uid, &process.fence);
+            let target = self.broker.target(&subscription.uid, self.sizes.window, &process.fence);
             process.order(Order::Add(subscription.route(), target));
         }
         self.subscriptions.insert(index, subscription);
@@ -91,9 +112,17 @@ impl World {
 
     /// Its owner selects something else.
     pub(crate) fn edit(&mut self, index: usize) {
+        if self.subscriptions.contains_key(&index) {
+            let selections = selections(&mut self.rng);
+            self.edit_to(index, selections);
+        }
+    }
+
+    /// Its owner selects this.
+    pub(crate) fn edit_to(&mut self, index: usize, selections: BTreeMap<usize, Namespaces>) {
         let Some(subscription) = self.subscriptions.get_mut(&index) else { return };
         subscription.generation += 1;
-        let before = std::mem::replace(&mut subscription.selections, selections(&mut self.rng));
+        let before = std::mem::replace(&mut subscription.selections, selections);
         for kind in before.into_keys().filter(|kind| !subscription.selections.contains_key(kind)) {
             subscription.left.push(kind);
         }
@@ -111,7 +140,7 @@ impl World {
         let Some(process) = &self.process else { return };
         subscription.generation += 1;
         self.trace.fault(Fault::Retarget, || subscription.to_string());
-        let target = self.broker.target(&subscription.uid, &process.fence);
+        let target = self.broker.target(&subscription.uid, self.sizes.window, &process.fence);
         process.order(Order::Edit(subscription.route(), Some(target)));
     }
 
