@@ -124,6 +124,11 @@ impl Broker {
         inner.topics.values_mut().for_each(|topic| topic.restart(clean, revision));
     }
 
+    /// Does something with every topic.
+    pub(crate) fn with_topics(&self, what: impl FnMut(&mut Topic)) {
+        self.0.lock().unwrap().topics.values_mut().for_each(what);
+    }
+
     fn latency(&self) -> Duration {
         let inner = &mut *self.0.lock().unwrap();
         if inner.rng.f64() < inner.rate / 4.0 {

@@ -1,10 +1,10 @@
 //! What survives a process: its store and its told logs, on a disk that is full, slow, or refuses to be written to for a
 //! while. A process that is dead does not reach it.
 
-use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
+use std::{fs, io};
 
 use fastrand::Rng;
 use futures::future::BoxFuture;
@@ -34,6 +34,8 @@ struct Inner {
     rng: Rng,
     trace: Trace,
     folder: TempDir,
+    /// The files as they were when the disk last had everything that was written.
+    flushed: Option<TempDir>,
     /// What the present process has open.
     store: Option<SqliteStore>,
     quota: u64,
@@ -60,7 +62,17 @@ impl Disk {
         let folder = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() };
         let (folder, now) = (folder.unwrap(), Instant::now());
         let (full, slow, stiff) = (now, now, now);
-        Self(Arc::new(Mutex::new(Inner { rng, trace, folder, store: None, quota, full, slow, stiff })))
+        Self(Arc::new(Mutex::new(Inner {
+            rng,
+            trace,
+            folder,
+            flushed: None,
+            store: None,
+            quota,
+            full,
+            slow,
+            stiff,
+        })))
     }
 
     /// Opens the state, as a process does that begins.
@@ -151,6 +163,26 @@ impl Disk {
         [inner.full, inner.slow, inner.stiff].iter().any(|until| *until > recently)
     }
 
+    /// From now on nothing that is written reaches the disk.
+    pub(crate) fn hold_back(&self) {
+        let inner = &mut *self.lock();
+        let copy = tempfile::tempdir_in(inner.folder.path().parent().unwrap()).unwrap();
+        copy_files(inner.folder.path(), copy.path(), |_| true);
+        inner.flushed = Some(copy);
+    }
+
+    /// The machine loses power: what was written since is gone. The told logs may have reached the disk all the same.
+    pub(crate) fn lose(&self) {
+        let inner = &mut *self.lock();
+        inner.store = None;
+        let Some(flushed) = inner.flushed.take() else { return };
+        if inner.rng.bool() {
+            let is_told = |file: &Path| file.extension().is_some_and(|end| end == "a" || end == "b");
+            copy_files(inner.folder.path(), flushed.path(), is_told);
+        }
+        inner.folder = flushed;
+    }
+
     /// Everything works from now on.
     pub(crate) fn calm(&self) {
         let inner = &mut *self.lock();
@@ -160,6 +192,20 @@ impl Disk {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap()
+    }
+}
+
+/// Copies the files that are `wanted`, folder by folder.
+fn copy_files(from: &Path, to: &Path, wanted: fn(&Path) -> bool) {
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap().path();
+        let copy = to.join(file.file_name().unwrap());
+        if file.is_dir() {
+            fs::create_dir_all(&copy).unwrap();
+            copy_files(&file, &copy, wanted);
+        } else if wanted(&file) {
+            fs::copy(&file, &copy).unwrap();
+        }
     }
 }
 

@@ -137,7 +137,8 @@ async fn something(world: &mut World, rng: &mut Rng) {
         89..91 => world.disk.fill(while_down),
         91..93 => world.disk.slow_down(while_down),
         93..95 => world.disk.stiffen(while_down),
-        95..98 => {
+        95 => lose_power(world, rng).await,
+        96..98 => {
             world.trace.fault(Fault::GracefulRestart, String::new);
             let clean = match world.process.take() {
                 Some(process) => process.shut_down().await && !world.disk.is_in_trouble(),
@@ -163,6 +164,19 @@ async fn crash(world: &mut World, rng: &mut Rng, how: Fault) {
             revive(world, rng).await;
         }
     }
+}
+
+/// The machine loses power, and with it the last commits, which did not wait for the disk (`docs/decisions/0005`).
+async fn lose_power(world: &mut World, rng: &mut Rng) {
+    world.trace.fault(Fault::PowerLoss, String::new);
+    world.hold_back();
+    world.pause(Duration::from_millis(rng.u64(1..1500))).await;
+    if let Some(process) = world.process.take() {
+        process.kill();
+    }
+    tokio::time::sleep(Duration::from_millis(rng.u64(1..3000))).await;
+    world.lose();
+    world.start(false);
 }
 
 /// Etcd is restored from a backup.

@@ -25,6 +25,10 @@ pub(crate) struct Topic {
     crashed: bool,
     /// Places at which a life ended that was not the one that was told last.
     unsure: BTreeSet<Place>,
+    /// Places that were told of since nothing reaches the disk.
+    held_back: Option<BTreeSet<Place>>,
+    /// Places that were told of by a machine that lost power, and with it that it had.
+    pub(crate) ghosts: BTreeSet<Place>,
     /// The newest revision when the last process began: what is told up to it may have been told before.
     begun: u64,
     /// Last told as `left`.
@@ -78,6 +82,18 @@ impl Topic {
         self.begun = revision;
     }
 
+    /// Nothing reaches the disk any more.
+    pub(crate) fn hold_back(&mut self) {
+        self.held_back = Some(BTreeSet::new());
+    }
+
+    /// What was written since is lost.
+    pub(crate) fn lose(&mut self) {
+        self.settled.clear();
+        self.unsure = self.holds.keys().cloned().collect();
+        self.ghosts.extend(self.held_back.take().unwrap_or_default());
+    }
+
     /// The process heard that the broker has it.
     pub(crate) fn acked(&mut self, id: &str) {
         self.acked.insert(id.to_owned());
@@ -89,6 +105,9 @@ impl Topic {
         event.check_truth(etcd)?;
         event.check_id()?;
         self.fold(&event);
+        if let Some(held_back) = &mut self.held_back {
+            held_back.insert((event.kind, event.key.clone()));
+        }
         let deleted = event.change == ChangeKind::Deleted;
         let identity = Identity {
             change: event.change,

@@ -42,6 +42,7 @@ pub(crate) enum Fault {
     CrashAtTheEdge,
     CrashBeforeAnswer,
     CrashAfterAnswer,
+    PowerLoss,
     GracefulRestart,
     Join,
     Edit,
@@ -52,7 +53,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Every one of them.
-    pub(crate) const ALL: [Self; 40] = [
+    pub(crate) const ALL: [Self; 41] = [
         Self::ConnectionRefused,
         Self::TooManyRequests,
         Self::ServerError,
@@ -87,6 +88,7 @@ impl Fault {
         Self::CrashAtTheEdge,
         Self::CrashBeforeAnswer,
         Self::CrashAfterAnswer,
+        Self::PowerLoss,
         Self::GracefulRestart,
         Self::Join,
         Self::Edit,

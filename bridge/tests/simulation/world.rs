@@ -14,6 +14,7 @@ use crate::disk::Disk;
 use crate::etcd::KINDS;
 use crate::process::{Order, Process, Sizes};
 use crate::subscription::{Subscription, selections};
+use crate::topic::Topic;
 use crate::trace::{Fault, Trace};
 
 /// When every schedule begins, in milliseconds since 1970: epochs are made of it.
@@ -268,7 +269,10 @@ impl World {
                 .filter(|((kind, _), object)| subscription.selects(*kind, object.namespace));
             let expected: BTreeMap<_, _> =
                 expected.map(|(place, object)| (place.clone(), object.text.clone())).collect();
-            let held = self.broker.with_topic(uid, |topic| topic.state());
+            let mut held = self.broker.with_topic(uid, |topic| topic.state());
+            // Nobody knows any more that this was told.
+            let ghosts = self.broker.with_topic(uid, |topic| topic.ghosts.clone());
+            held.retain(|place, _| expected.contains_key(place) || !ghosts.contains(place));
             for place in expected.keys().chain(held.keys()) {
                 let (expected, held) = (expected.get(place), held.get(place));
                 if expected != held {
@@ -284,6 +288,21 @@ impl World {
     /// Whether memory may be full at times.
     pub(crate) fn is_tight(&self) -> bool {
         self.sizes.journal < PLENTY
+    }
+
+    /// From now on nothing that is written reaches the disk.
+    pub(crate) fn hold_back(&self) {
+        self.disk.hold_back();
+        self.broker.with_topics(Topic::hold_back);
+    }
+
+    /// What was written since is gone. Whoever was told since that they have everything may have to be told anew.
+    pub(crate) fn lose(&mut self) {
+        self.disk.lose();
+        self.broker.with_topics(Topic::lose);
+        for owed in self.subscriptions.values_mut().flat_map(|subscription| &mut subscription.owed) {
+            owed.joined = None;
+        }
     }
 
     /// Etcd is restored from a backup.
