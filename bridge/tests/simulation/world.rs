@@ -49,7 +49,7 @@ impl World {
         trace.say(|| format!("{sizes:?}"));
         let disk = Disk::new(rng.fork(), trace.clone(), 4 << 30);
         let (subscriptions, process, lives) = (BTreeMap::new(), None, 0);
-        Self { rng, trace, server, broker, subscriptions, process, sizes, disk, lives }
+        Self { rng, trace, server, broker, subscriptions, process, disk, sizes, lives }
     }
 
     /// Starts a process, and has it serve what there is. `clean`: the one before ended in good order.
