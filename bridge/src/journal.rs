@@ -188,6 +188,12 @@ impl Journal {
         self.lock().next()
     }
 
+    /// The number of the first Change of this process. What is older may have been told by one before, which could not
+    /// store that it was.
+    pub fn begun(&self) -> u64 {
+        self.lock().begun()
+    }
+
     /// How `slot` stands.
     pub fn standing(&self, slot: Slot) -> Standing {
         self.lock().standing(slot)

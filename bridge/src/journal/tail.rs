@@ -20,6 +20,8 @@ pub(super) struct Tail {
     changes: VecDeque<Option<Waiting>>,
     /// The number of the first of `changes`.
     first: u64,
+    /// The number of the first Change of this process.
+    begun: u64,
     position: Option<ResourceVersion>,
     readers: BTreeMap<Slot, Reader>,
     /// By the number of the last Change in it: chunks follow each other.
@@ -74,6 +76,7 @@ impl Tail {
         let mut tail = Self {
             changes: VecDeque::new(),
             first: next,
+            begun: next,
             position: None,
             readers: cursors.into_iter().map(reader).collect(),
             chunks: BTreeMap::new(),
@@ -375,6 +378,10 @@ impl Tail {
             self.add_chunk(flush.chunk, index, bytes, false);
         }
         freed
+    }
+
+    pub(super) fn begun(&self) -> u64 {
+        self.begun
     }
 
     pub(super) fn next(&self) -> u64 {

@@ -181,7 +181,7 @@ fn compact(journal: &Journal, quota: u64, stored: &[(u64, Vec<Arc<JournalRecord>
     for (_, records) in stored.iter().filter(|(chunk, _)| chunks.contains(chunk)) {
         let records = records.iter().map(|record| (**record).clone()).collect();
         for record in journal.wanted(slot, records) {
-            compaction.add(record.number, &record.change);
+            compaction.add(record.number, &record.change, false);
         }
     }
     Some(journal.compact(slot, *chunks.last()?, quota, &compaction.finish()))

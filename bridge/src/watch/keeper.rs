@@ -262,7 +262,8 @@ async fn look_through(
         let looked = move |store: &mut dyn Store| {
             let records = store.read(&name, chunk)?;
             for record in journal.wanted(slot, records) {
-                compaction.add(record.number, &record.change);
+                let doubtful = record.number < journal.begun();
+                compaction.add(record.number, &record.change, doubtful);
             }
             Ok(compaction)
         };
