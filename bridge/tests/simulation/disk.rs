@@ -75,6 +75,11 @@ impl Disk {
         })))
     }
 
+    /// So many bytes may wait in the store, for each Subscription, from the next process on.
+    pub(crate) fn set_quota(&self, bytes: u64) {
+        self.lock().quota = bytes;
+    }
+
     /// Opens the state, as a process does that begins.
     pub(crate) fn open(&self, fence: &Fence) -> State {
         let inner = &mut *self.lock();

@@ -7,6 +7,8 @@ use tidings_core::route::Namespaces;
 
 use crate::api_server::ApiServer;
 use crate::broker::Broker;
+use crate::etcd::NAMES;
+use crate::fence::Edge;
 use crate::schedule::{self, rest};
 use crate::trace::Trace;
 use crate::world::World;
@@ -65,5 +67,36 @@ fn nobody_is_told_what_was_decided_for_who_had_the_slot_before() {
         world.leave(0);
         world.join_as(0, [(0, Namespaces::Only(["yard".to_owned()].into()))].into());
         a_while().await;
+    });
+}
+
+#[test]
+fn what_a_process_before_may_have_told_is_not_left_out_of_a_backlog() {
+    tell(async |world| {
+        world.set_window(1);
+        world.join_as(0, [(0, Namespaces::All)].into());
+        world.start(false);
+        a_while().await;
+        world.broker.take_down("uid-0-1", Duration::from_secs(3));
+        for name in NAMES {
+            world.server.lock().put(0, "shop", name, "1");
+            world.server.lock().put(0, "farm", name, "1");
+        }
+        a_while().await;
+        world.server.lock().put(0, "yard", "a", "1");
+        a_while().await;
+        // The ninth is told, and nobody can store that.
+        world.disk.fill(Duration::from_secs(5));
+        let process = world.process.take().unwrap();
+        process.fence.arm(Edge::Stored, 9);
+        process.fence.closed().await;
+        process.kill();
+        a_while().await;
+        world.disk.calm();
+        world.disk.set_quota(1);
+        world.broker.take_down("uid-0-1", Duration::from_secs(5));
+        world.server.lock().delete(0, "yard/a");
+        world.start(false);
+        tokio::time::sleep(Duration::from_secs(4)).await;
     });
 }

@@ -52,6 +52,11 @@ impl World {
         Self { rng, trace, server, broker, subscriptions, process, disk, sizes, lives }
     }
 
+    /// So many Messages may be under way, from the next process on.
+    pub(crate) fn set_window(&mut self, window: usize) {
+        self.sizes.window = window;
+    }
+
     /// Starts a process, and has it serve what there is. `clean`: the one before ended in good order.
     pub(crate) fn start(&mut self, clean: bool) {
         let now = BEGINNING + u64::try_from(self.trace.elapsed().as_millis()).unwrap();
