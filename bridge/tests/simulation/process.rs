@@ -34,6 +34,10 @@ pub(crate) struct Sizes {
     pub(crate) ring: usize,
     pub(crate) page: u32,
     pub(crate) window: usize,
+    /// Requests about what lies in a gap.
+    pub(crate) requests: u32,
+    /// How long they may take.
+    pub(crate) patience: Duration,
 }
 
 /// What the process is to serve from now on.
@@ -86,11 +90,10 @@ impl Process {
             reconnect: backoff(500),
             relist: backoff(2000),
             backfill: BackfillSettings {
-                // What it recovers is held by the model and by bridge/tests/backfill.rs so far, not by all of these faults.
-                requests: 0,
+                requests: sizes.requests,
                 at_once: 4,
                 per_second: 50,
-                time: Duration::from_secs(30),
+                time: sizes.patience,
                 bytes: 16 << 20,
             },
         };
