@@ -198,9 +198,10 @@ impl Watch {
     /// How a Subscription that was told `view` comes to follow the Watch as it is now.
     fn entrance(&mut self, slot: Slot, mut view: View, effects: &mut Vec<Effect>) -> Phase {
         let floor = ResourceVersion::default();
+        let fresh = self.followers.get(slot).is_none_or(|follower| follower.fresh);
         match self.stream {
             // The next snapshot is for everybody.
-            Stream::Lost if view.is_empty() => Phase::Following,
+            Stream::Lost if fresh && view.is_empty() => Phase::Following,
             Stream::Lost => Phase::Seam { floor, view, relist: false },
             // It may have missed the beginning of this one.
             Stream::Snapshot { .. } => Phase::Seam { floor, view, relist: true },

@@ -10,7 +10,7 @@ use crate::object::ResourceVersion;
 impl Watch {
     /// A new attempt: marks of an earlier one count for nothing, and every Subscription takes part.
     pub(super) fn snapshot_started(&mut self, effects: &mut Vec<Effect>) {
-        self.forget_backfill(effects);
+        self.gathered(effects);
         self.attempt += 1;
         self.stream = Stream::Snapshot { sound: true };
         for slot in self.followers.slots() {
@@ -26,7 +26,7 @@ impl Watch {
                 }
             }
         }
-        self.gather();
+        self.gather(effects);
     }
 
     /// Everything that exists was seen: what was told and not seen is gone.
@@ -40,7 +40,7 @@ impl Watch {
         if version < self.newest {
             return self.rewind(now, effects);
         }
-        self.gather_gone(sound, version);
+        self.gather_gone(sound, version, effects);
         if sound {
             self.conclude_deletes(version, effects);
         } else {
@@ -55,7 +55,7 @@ impl Watch {
         self.position = Some(version);
         self.newest = version;
         self.stream = Stream::Live { since: version };
-        self.ask_all(effects);
+        self.gathered(effects);
     }
 
     fn conclude_deletes(&mut self, version: ResourceVersion, effects: &mut Vec<Effect>) {
