@@ -21,7 +21,7 @@ use super::saved::Told;
 use super::telling::Telling;
 use super::{Effect, Stream, Watch};
 use crate::known::{Entry, Slot};
-use crate::object::{Object, ObjectKey, ResourceVersion};
+use crate::object::{Object, ObjectKey, ResourceVersion, Uid};
 use name::{Name, Stretch};
 pub use search::Answer;
 use search::{Moment, Question};
@@ -104,16 +104,19 @@ impl Watch {
         let since = self.recovering_since().unwrap_or(since);
         self.backfill.stage = Stage::Gathering { since };
         for slot in self.followers.slots() {
-            let Some(follower) = self.followers.get_mut(slot) else { continue };
+            let Some(follower) = self.followers.get_mut(slot).filter(|follower| !follower.is_continued())
+            else {
+                continue;
+            };
             match &mut follower.phase {
-                Phase::Following if follower.fresh => {
-                    let (floor, view) = (ResourceVersion::default(), self.told_view(slot));
+                Phase::Following => {
+                    let view = self.told_view(slot);
                     if let Some(follower) = self.followers.get_mut(slot) {
-                        follower.phase = Phase::Seam { floor, view, relist: true };
+                        follower.phase = Phase::Seam { floor: Phase::NOWHERE, view, relist: true };
                     }
                 }
                 Phase::Seam { relist, .. } => *relist = true,
-                Phase::Following | Phase::Listing { .. } => {}
+                Phase::Listing { .. } => {}
             }
         }
     }
@@ -147,10 +150,13 @@ impl Watch {
             follower.is_continued() && follower.selection.selects(&meta.key)
         };
         let wanted = meta.resource_version > floor && self.followers.iter().any(selected);
-        if !wanted || !self.may_gather(&meta.key, before, object.size()) {
+        let life = before.map(|entry| (entry.uid.clone(), entry.version));
+        if !wanted
+            || !self.may_gather(&meta.key, before, object.size())
+            || self.is_ahead(&meta.key, floor, [life.as_ref().map(|(uid, _)| uid), Some(&meta.uid)])
+        {
             return false;
         }
-        let life = before.map(|entry| (entry.uid.clone(), entry.version));
         self.put_name(meta.key.clone(), Name::of_present(life, floor, object, self.attempt));
         true
     }
@@ -168,6 +174,14 @@ impl Watch {
         room && !doubtful && before.is_none_or(|entry| entry.epoch == self.epoch)
     }
 
+    /// Whether somebody was told by a LIST of a life that is later than `newest` and none of these: nothing that is asked
+    /// would say how it ended.
+    fn is_ahead(&self, key: &ObjectKey, newest: ResourceVersion, lives: [Option<&Uid>; 2]) -> bool {
+        let views = self.followers.iter().filter_map(|(_, follower)| follower.view()?.get(key));
+        let mut unknown = views.filter(|told| !lives.contains(&Some(&told.uid)));
+        unknown.any(|told| told.epoch != self.epoch || told.version > newest)
+    }
+
     fn put_name(&mut self, key: ObjectKey, name: Name) {
         self.backfill.bytes += name.bytes();
         self.backfill.names.insert(key, name);
@@ -177,23 +191,27 @@ impl Watch {
     pub(super) fn gather_gone(&mut self, sound: bool, version: ResourceVersion, effects: &mut Vec<Effect>) {
         let Some(position) = self.gathering_from() else { return };
         let attempt = self.attempt;
-        let unseen = self.backfill.names.iter_mut().filter(|(_, name)| name.seen() != attempt);
-        let mut given_up = Vec::new();
-        for (key, name) in unseen {
-            if sound && position < version {
+        for key in self.names() {
+            let Some(name) = self.backfill.names.get(&key).filter(|name| name.seen() != attempt) else {
+                continue;
+            };
+            let lives = [name.life().map(|(uid, _)| uid), None];
+            if !sound || position >= version || self.is_ahead(&key, name.newest(), lives) {
+                self.give_up(&key, effects);
+            } else if let Some(name) = self.backfill.names.get_mut(&key) {
                 name.miss(position, version);
-            } else {
-                given_up.push(key.clone());
             }
         }
-        given_up.iter().for_each(|key| self.give_up(key, effects));
         let unseen = self.known.iter().filter(|(_, entry)| entry.seen != attempt && entry.told.any());
         let unseen = unseen.filter(|(key, _)| sound && !self.waits(key));
         let mut gone: Vec<_> = unseen.map(|(key, entry)| (key.clone(), entry.clone())).collect();
         gone.sort_by(|left, right| left.0.cmp(&right.0));
         for (key, entry) in gone {
             let floor = position.max(entry.version);
-            if floor < version && self.may_gather(&key, Some(&entry), 0) {
+            if floor < version
+                && self.may_gather(&key, Some(&entry), 0)
+                && !self.is_ahead(&key, floor, [Some(&entry.uid), None])
+            {
                 let name = Name::of_gone((entry.uid, entry.version), floor, version);
                 self.put_name(key, name);
             }
@@ -220,12 +238,14 @@ impl Watch {
         effects: &mut Vec<Effect>,
     ) -> bool {
         let (position, attempt) = (self.gathering_from(), self.attempt);
-        let Some(name) = self.backfill.names.get_mut(&object.meta.key) else { return false };
+        let Some(name) = self.backfill.names.get(&object.meta.key) else { return false };
         let meta = &object.meta;
         let (uid, version) = (&meta.uid, meta.resource_version);
         match self.stream {
             Stream::Snapshot { .. } if name.life() == Some(&(uid.clone(), version)) => {
-                name.see(attempt);
+                if let Some(name) = self.backfill.names.get_mut(&meta.key) {
+                    name.see(attempt);
+                }
                 return true;
             }
             // A complete view up to the position has exactly what was seen up to it; and what is older than the stream, and
@@ -245,11 +265,13 @@ impl Watch {
             _ if version <= name.newest() => return true,
             _ => {}
         }
-        let unseen = deleted && position.is_some();
-        if unseen || self.backfill.bytes + object.size() > self.backfill.limits.bytes {
+        let (newest, lives) = (name.newest(), [name.life().map(|(uid, _)| uid), Some(uid)]);
+        let unknown = position.is_some() && (deleted || self.is_ahead(&meta.key, newest, lives));
+        if unknown || self.backfill.bytes + object.size() > self.backfill.limits.bytes {
             self.give_up(&meta.key, effects);
             return false;
         }
+        let Some(name) = self.backfill.names.get_mut(&meta.key) else { return false };
         self.backfill.bytes += object.size();
         match position {
             Some(position) => name.show(object, position, attempt),

@@ -22,7 +22,7 @@ impl Watch {
                     // The snapshot shows what the LIST would have shown. Changes that waited continue the
                     // names it was told already; other names come with the snapshot.
                     effects.push(Effect::StopList(slot));
-                    self.release(slot, ResourceVersion(u64::MAX), effects);
+                    self.release(slot, Phase::EVERYWHERE, effects);
                 }
             }
         }
@@ -77,7 +77,7 @@ impl Watch {
         effects: &mut Vec<Effect>,
     ) {
         let Some(follower) = self.followers.get_mut(slot) else { return };
-        let Phase::Seam { view, relist, .. } = &mut follower.phase else {
+        let Phase::Seam { view, floor, relist } = &mut follower.phase else {
             follower.fresh = false;
             if sound {
                 self.conclude_doubts(slot, version, effects);
@@ -85,26 +85,39 @@ impl Watch {
             effects.push(Effect::Joined(slot));
             return;
         };
-        let (mut view, relist) = (std::mem::take(view), *relist);
+        let (mut view, floor, relist) = (std::mem::take(view), *floor, *relist);
+        let recovering = self.recovering_since().is_some();
+        if sound && (relist || recovering) {
+            self.conclude_view(slot, &mut view, version, effects);
+        }
         if relist {
-            if sound {
-                self.conclude_view(slot, &mut view, version, effects);
-            }
             view.begin_list();
             let list = self.next_list(slot, effects);
-            if let Some(follower) = self.followers.get_mut(slot) {
-                follower.phase = Phase::listing(list, version, view);
-            }
+            self.enter(slot, Phase::listing(list, version, view));
             return;
         }
-        follower.phase = Phase::Following;
-        follower.fresh = false;
-        self.put_told(slot, view, sound, version, effects);
+        if recovering {
+            // Known is behind the view until everything is told.
+            if !sound {
+                view.miss_all();
+            }
+            self.enter(slot, Phase::Seam { floor, view, relist });
+        } else {
+            self.enter(slot, Phase::Following);
+            self.put_told(slot, view, sound, version, effects);
+        }
         if sound {
             self.conclude_doubts(slot, version, effects);
         }
         // The last word, because who parts hears nothing after it.
         effects.push(Effect::Joined(slot));
+    }
+
+    fn enter(&mut self, slot: Slot, phase: Phase) {
+        if let Some(follower) = self.followers.get_mut(slot) {
+            follower.fresh &= !matches!(phase, Phase::Following);
+            follower.phase = phase;
+        }
     }
 
     /// Takes out of a view, and tells, what the snapshot showed to be gone.

@@ -43,7 +43,10 @@ impl Watch {
         // What was found or held is told while nothing can be read. Whoever was not told that this exists is going to be
         // shown it as it is now.
         let catches_up = live && matches!(self.stream, Stream::Lost | Stream::Snapshot { .. });
-        if catches_up && was.is_none() && !follower.is_continued() {
+        let goes_on = was.is_some()
+            || follower.is_continued()
+            || follower.view().is_some_and(|view| view.is_streamed(&meta.key));
+        if catches_up && !goes_on {
             return;
         }
         // The view is ahead of the Watch.
