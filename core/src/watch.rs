@@ -376,7 +376,7 @@ impl Watch {
         let position = self.position.map_or(version, |position| position.max(version));
         self.position = Some(position);
         self.newest = self.newest.max(position);
-        self.close_seams(position, effects);
+        self.close_seams(effects);
     }
 }
 

@@ -150,14 +150,13 @@ impl Watch {
             follower.is_continued() && follower.selection.selects(&meta.key)
         };
         let wanted = meta.resource_version > floor && self.followers.iter().any(selected);
-        let life = before.map(|entry| (entry.uid.clone(), entry.version));
-        if !wanted
-            || !self.may_gather(&meta.key, before, object.size())
-            || self.is_ahead(&meta.key, floor, [life.as_ref().map(|(uid, _)| uid), Some(&meta.uid)])
-        {
+        if !wanted || !self.may_gather(&meta.key, before, object.size()) {
             return false;
         }
-        self.put_name(meta.key.clone(), Name::of_present(life, floor, object, self.attempt));
+        let mut name = Name::new(before.map(|entry| (entry.uid.clone(), entry.version)), floor);
+        self.pass_told(&mut name, &meta.key, Some(&meta.uid), floor);
+        name.show(object, floor, self.attempt);
+        self.put_name(meta.key.clone(), name);
         true
     }
 
@@ -171,15 +170,21 @@ impl Watch {
         let doubtful = self.followers.slots().any(|slot| self.doubts.contains_key(&(slot, key.clone())));
         // Each name takes a request at least.
         let room = names.len() < limits.requests as usize && self.backfill.bytes + bytes <= limits.bytes;
-        room && !doubtful && before.is_none_or(|entry| entry.epoch == self.epoch)
+        let mut views = self.followers.iter().filter_map(|(_, follower)| follower.view()?.get(key));
+        let present = before.is_none_or(|entry| entry.epoch == self.epoch);
+        room && !doubtful && present && views.all(|told| told.epoch == self.epoch)
     }
 
-    /// Whether somebody was told by a LIST of a life that is later than `newest` and none of these: nothing that is asked
-    /// would say how it ended.
-    fn is_ahead(&self, key: &ObjectKey, newest: ResourceVersion, lives: [Option<&Uid>; 2]) -> bool {
+    /// Takes into account what LISTs told of the name ahead of the Watch, but for the life that is shown `next`.
+    fn pass_told(&self, name: &mut Name, key: &ObjectKey, next: Option<&Uid>, position: ResourceVersion) {
         let views = self.followers.iter().filter_map(|(_, follower)| follower.view()?.get(key));
-        let mut unknown = views.filter(|told| !lives.contains(&Some(&told.uid)));
-        unknown.any(|told| told.epoch != self.epoch || told.version > newest)
+        let mut ahead: Vec<_> = views.filter(|told| Some(&told.uid) != next).collect();
+        ahead.sort_by_key(|told| told.version);
+        for told in ahead {
+            if told.version > name.newest() && name.life().is_none_or(|(uid, _)| *uid != told.uid) {
+                name.pass((told.uid.clone(), told.version), position);
+            }
+        }
     }
 
     fn put_name(&mut self, key: ObjectKey, name: Name) {
@@ -192,15 +197,17 @@ impl Watch {
         let Some(position) = self.gathering_from() else { return };
         let attempt = self.attempt;
         for key in self.names() {
-            let Some(name) = self.backfill.names.get(&key).filter(|name| name.seen() != attempt) else {
+            let Some(mut name) = self.backfill.names.get(&key).filter(|name| name.seen() != attempt).cloned()
+            else {
                 continue;
             };
-            let lives = [name.life().map(|(uid, _)| uid), None];
-            if !sound || position >= version || self.is_ahead(&key, name.newest(), lives) {
+            if !sound || position >= version {
                 self.give_up(&key, effects);
-            } else if let Some(name) = self.backfill.names.get_mut(&key) {
-                name.miss(position, version);
+                continue;
             }
+            self.pass_told(&mut name, &key, None, position);
+            name.miss(position, version);
+            self.backfill.names.insert(key, name);
         }
         let unseen = self.known.iter().filter(|(_, entry)| entry.seen != attempt && entry.told.any());
         let unseen = unseen.filter(|(key, _)| sound && !self.waits(key));
@@ -208,11 +215,10 @@ impl Watch {
         gone.sort_by(|left, right| left.0.cmp(&right.0));
         for (key, entry) in gone {
             let floor = position.max(entry.version);
-            if floor < version
-                && self.may_gather(&key, Some(&entry), 0)
-                && !self.is_ahead(&key, floor, [Some(&entry.uid), None])
-            {
-                let name = Name::of_gone((entry.uid, entry.version), floor, version);
+            if floor < version && self.may_gather(&key, Some(&entry), 0) {
+                let mut name = Name::new(Some((entry.uid, entry.version)), floor);
+                self.pass_told(&mut name, &key, None, floor);
+                name.miss(floor, version);
                 self.put_name(key, name);
             }
         }
@@ -265,19 +271,23 @@ impl Watch {
             _ if version <= name.newest() => return true,
             _ => {}
         }
-        let (newest, lives) = (name.newest(), [name.life().map(|(uid, _)| uid), Some(uid)]);
-        let unknown = position.is_some() && (deleted || self.is_ahead(&meta.key, newest, lives));
-        if unknown || self.backfill.bytes + object.size() > self.backfill.limits.bytes {
+        let unknown = position.is_some() && deleted;
+        let full = self.backfill.bytes + object.size() > self.backfill.limits.bytes;
+        if unknown || full {
             self.give_up(&meta.key, effects);
             return false;
         }
-        let Some(name) = self.backfill.names.get_mut(&meta.key) else { return false };
+        let Some(mut name) = self.backfill.names.remove(&meta.key) else { return false };
         self.backfill.bytes += object.size();
         match position {
-            Some(position) => name.show(object, position, attempt),
+            Some(position) => {
+                self.pass_told(&mut name, &meta.key, Some(uid), position);
+                name.show(object, position, attempt);
+            }
             None if deleted => name.hold(Moment::Deleted(object.clone())),
             None => name.hold(Moment::Present(object.clone())),
         }
+        self.backfill.names.insert(meta.key.clone(), name);
         self.newest = self.newest.max(version);
         if matches!(self.stream, Stream::Live { .. }) {
             self.advance(version, effects);
@@ -344,20 +354,22 @@ impl Watch {
         self.backfill.bytes -= name.bytes();
         self.backfill.asked.retain(|_, ask| ask.key != *key);
         let seen = name.seen();
+        let (mut versions, mut whole, mut marked) = (0, true, false);
         for Stretch { search, held } in name.into_stretches() {
             let outcome = search.finish();
-            effects.push(Effect::Recovered { versions: outcome.moments.len(), whole: outcome.whole });
+            (versions, whole) = (versions + outcome.moments.len(), whole && outcome.whole);
             if let Some(gone_by) = outcome.gone_by {
                 self.tell_ended(key, gone_by, effects);
             }
-            let mut marked = !outcome.whole;
+            marked |= !outcome.whole;
             for moment in outcome.moments {
                 self.tell_moment(&moment, Source::Backfill, std::mem::take(&mut marked), effects);
             }
             for moment in held {
-                self.tell_moment(&moment, Source::Stream, false, effects);
+                self.tell_moment(&moment, Source::Stream, std::mem::take(&mut marked), effects);
             }
         }
+        effects.push(Effect::Recovered { versions, whole });
         // What is told now says nothing about whether the present snapshot showed it.
         if let Some(entry) = self.known.get_mut(key) {
             entry.seen = seen;
@@ -404,9 +416,7 @@ impl Watch {
         let Backfill { limits, numbers, .. } = self.backfill;
         self.backfill = Backfill { limits, numbers, ..Backfill::default() };
         effects.push(Effect::StopAsking);
-        if let Some(position) = self.position() {
-            self.close_seams(position, effects);
-        }
+        self.close_seams(effects);
     }
 }
 

@@ -37,26 +37,8 @@ pub(super) struct Stretch {
 // === impl Name ===
 
 impl Name {
-    /// A name of which `life` was told and existed at `floor`, or of which nothing did; a snapshot shows `object`.
-    pub(super) fn of_present(
-        life: Option<Life>,
-        floor: ResourceVersion,
-        object: &Arc<Object>,
-        seen: u32,
-    ) -> Self {
-        let mut name = Self::new(life, floor);
-        name.show(object, floor, seen);
-        name
-    }
-
-    /// A name of which `life` was told and existed at `floor`; at `until` it is gone.
-    pub(super) fn of_gone(life: Life, floor: ResourceVersion, until: ResourceVersion) -> Self {
-        let mut name = Self::new(Some(life), floor);
-        name.miss(floor, until);
-        name
-    }
-
-    fn new(life: Option<Life>, newest: ResourceVersion) -> Self {
+    /// A name under which `life` is known at `newest`, or nothing is.
+    pub(super) fn new(life: Option<Life>, newest: ResourceVersion) -> Self {
         Self { stretches: Vec::new(), life, newest, seen: 0, bytes: 0, asking: false }
     }
 
@@ -77,6 +59,14 @@ impl Name {
             self.stretches.push(Stretch { search: Search::of_gone(life, floor, until), held: Vec::new() });
         }
         self.newest = until;
+    }
+
+    /// Somebody was told of this by a LIST.
+    pub(super) fn pass(&mut self, life: Life, position: ResourceVersion) {
+        let search = Search::of_told(self.life.take(), position.max(self.newest), &life);
+        self.stretches.push(Stretch { search, held: Vec::new() });
+        self.newest = life.1;
+        self.life = Some(life);
     }
 
     /// The stream brings what comes next.
