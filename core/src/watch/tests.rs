@@ -1,6 +1,7 @@
 //! Design, section 2: each row of the table, and the traps of interrupted snapshots.
 
 mod joining;
+mod recovering;
 
 use bytes::Bytes;
 
