@@ -166,3 +166,15 @@ fn what_the_server_has_forgotten_is_not_asked_for_again_and_marked() {
     assert_eq!(asks(&effects).count(), 0);
     assert_eq!(told(&effects, A), ["updated b ub 30 gap", "updated b ub 39"]);
 }
+
+#[test]
+fn no_more_is_asked_than_is_allowed_and_the_rest_is_marked() {
+    let mut watch = following();
+    watch.set_backfill(Limits { requests: 3, bytes: 1 << 20 });
+    let effects = lost(&mut watch, vec![present("a", "ua", 40)], 50);
+    let history: Vec<_> = (30..=40).map(|version| (version, Some("ua"))).collect();
+    let effects = answered(&mut watch, &effects, &history, 0);
+    let expected = ["updated a ua 37 gap", "updated a ua 38", "updated a ua 39", "updated a ua 40"];
+    assert_eq!(told(&effects, A), expected);
+    assert_eq!(effects.last(), Some(&Effect::StopAsking));
+}
