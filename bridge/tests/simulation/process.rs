@@ -28,6 +28,10 @@ pub(crate) struct Sizes {
     pub(crate) ring: usize,
     pub(crate) page: u32,
     pub(crate) window: usize,
+    /// Requests about what lies in a gap.
+    pub(crate) requests: u32,
+    /// How long they may take.
+    pub(crate) patience: Duration,
 }
 
 /// What one read may bring, in bytes.
@@ -93,11 +97,10 @@ impl Process {
             reconnect: backoff(500),
             relist: backoff(2000),
             backfill: BackfillSettings {
-                // What it recovers is held by the model and by bridge/tests/backfill.rs so far, not by all of these faults.
-                requests: 0,
+                requests: sizes.requests,
                 at_once: 4,
                 per_second: 50,
-                time: Duration::from_secs(30),
+                time: sizes.patience,
                 bytes: 16 << 20,
             },
         };

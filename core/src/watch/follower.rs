@@ -111,6 +111,11 @@ impl Followers {
 // === impl Phase ===
 
 impl Phase {
+    /// The floor of a Seam that begins without a LIST: a snapshot has yet to show what exists.
+    pub(super) const NOWHERE: ResourceVersion = ResourceVersion(0);
+    /// The floor of a Seam whose LIST was not completed: a snapshot shows the rest.
+    pub(super) const EVERYWHERE: ResourceVersion = ResourceVersion(u64::MAX);
+
     /// A LIST begins; nothing waits for it yet.
     pub(super) fn listing(list: u32, since: ResourceVersion, view: View) -> Self {
         Self::Listing { list, since, view, held: BTreeMap::new() }
@@ -120,9 +125,23 @@ impl Phase {
 // === impl Follower ===
 
 impl Follower {
-    /// It was told what exists, and hears what comes next.
+    /// It was told everything that existed at one version, and hears what comes next.
     pub(super) fn is_continued(&self) -> bool {
-        !self.fresh && matches!(self.phase, Phase::Following)
+        match &self.phase {
+            Phase::Following => !self.fresh,
+            Phase::Seam { floor, relist, .. } => {
+                !relist && *floor != Phase::NOWHERE && *floor != Phase::EVERYWHERE
+            }
+            Phase::Listing { .. } => false,
+        }
+    }
+
+    /// Its view, if what it was told is kept in one.
+    pub(super) fn view(&self) -> Option<&View> {
+        match &self.phase {
+            Phase::Following => None,
+            Phase::Listing { view, .. } | Phase::Seam { view, .. } => Some(view),
+        }
     }
 }
 
@@ -197,10 +216,11 @@ impl Watch {
 
     /// How a Subscription that was told `view` comes to follow the Watch as it is now.
     fn entrance(&mut self, slot: Slot, mut view: View, effects: &mut Vec<Effect>) -> Phase {
-        let floor = ResourceVersion::default();
+        let floor = Phase::NOWHERE;
+        let fresh = self.followers.get(slot).is_none_or(|follower| follower.fresh);
         match self.stream {
             // The next snapshot is for everybody.
-            Stream::Lost if view.is_empty() => Phase::Following,
+            Stream::Lost if fresh && view.is_empty() => Phase::Following,
             Stream::Lost => Phase::Seam { floor, view, relist: false },
             // It may have missed the beginning of this one.
             Stream::Snapshot { .. } => Phase::Seam { floor, view, relist: true },

@@ -142,9 +142,7 @@ impl Watch {
             }
         }
         effects.push(Effect::Joined(slot));
-        if let Some(position) = self.position {
-            self.close_seams(position, effects);
-        }
+        self.close_seams(effects);
     }
 
     /// Of who selects nothing any more, what a LIST did not show is gone: whoever parts does not wait for the stream to
@@ -215,12 +213,10 @@ impl Watch {
         self.tell_all_gone(slot, gone, version, effects);
     }
 
-    /// The Watch has decided everything up to `position`: where that is past the LIST, Known and the view
-    /// agree, and the view becomes bits. While something is recovered, Known is behind.
-    pub(super) fn close_seams(&mut self, position: ResourceVersion, effects: &mut Vec<Effect>) {
-        if self.recovering_since().is_some() {
-            return;
-        }
+    /// Where the Watch has decided everything up to the version of the LIST, Known and the view agree, and the view
+    /// becomes bits. While history is lost, or something of it is recovered, Known is behind.
+    pub(super) fn close_seams(&mut self, effects: &mut Vec<Effect>) {
+        let Some(position) = self.position() else { return };
         for slot in self.followers.slots() {
             let Some(follower) = self.followers.get_mut(slot) else { continue };
             match &mut follower.phase {

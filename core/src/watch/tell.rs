@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::Watch;
 use super::decide::Source;
 use super::follower::{Held, Phase};
 use super::saved::{Doubts, Told};
 use super::telling::Telling;
+use super::{Stream, Watch};
 use crate::change::{Change, ChangeKind, Content, Epoch, Reason};
 use crate::known::{Entry, Slot};
 use crate::object::{Meta, Object, ObjectKey, ResourceVersion};
@@ -40,6 +40,15 @@ impl Watch {
             },
         };
         let epoch = telling.epoch;
+        // What was found or held is told while nothing can be read. Whoever was not told that this exists is going to be
+        // shown it as it is now.
+        let catches_up = live && matches!(self.stream, Stream::Lost | Stream::Snapshot { .. });
+        let goes_on = was.is_some()
+            || follower.is_continued()
+            || follower.view().is_some_and(|view| view.is_streamed(&meta.key));
+        if catches_up && !goes_on {
+            return;
+        }
         // The view is ahead of the Watch.
         if was.as_ref().is_some_and(|was| was.is_after(meta, epoch)) {
             return;
@@ -81,6 +90,10 @@ impl Watch {
             None if !selected && doubt.is_none() => return,
             None if !selected => {}
             None if fresh && !live => say(ChangeKind::Snapshot, Reason::Snapshot, false, 0),
+            // It is not new: it was not selected before.
+            None if !live && doubt.is_none() && before.is_some_and(|before| before.uid == meta.uid) => {
+                say(ChangeKind::Added, Reason::Selection, false, 0);
+            }
             None => say(ChangeKind::Added, found, skipped || !live, 0),
             Some(was) if was.uid == meta.uid && !selected => {
                 say(ChangeKind::Left, Reason::Selection, false, 0);

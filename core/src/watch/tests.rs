@@ -2,6 +2,7 @@
 
 mod doubts;
 mod joining;
+mod recovering;
 
 use bytes::Bytes;
 

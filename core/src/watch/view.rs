@@ -115,6 +115,11 @@ impl View {
         self.streamed.missed.insert(key.clone());
     }
 
+    /// A version of any name may be left out.
+    pub(super) fn miss_all(&mut self) {
+        self.streamed.missed.extend(self.told.keys().cloned());
+    }
+
     /// Whether versions of this name were left out; it is asked once.
     pub(super) fn take_missed(&mut self, key: &ObjectKey) -> bool {
         self.streamed.missed.remove(key)

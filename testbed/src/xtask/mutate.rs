@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+mod backfill;
 mod bridge;
 mod copy;
 mod core;
@@ -68,7 +69,7 @@ const PATIENCE_SECONDS: &str = "300";
 
 /// Those of one crate each; what needs the state store will have a file of its own.
 fn mutations() -> impl Iterator<Item = &'static Mutation> {
-    core::MUTATIONS.iter().chain(bridge::MUTATIONS).chain(sinks::MUTATIONS)
+    core::MUTATIONS.iter().chain(backfill::MUTATIONS).chain(bridge::MUTATIONS).chain(sinks::MUTATIONS)
 }
 
 /// Fails when a mutation survives, or cannot be tried.

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn list_of(effects: &[Effect], slot: Slot) -> u32 {
+pub(super) fn list_of(effects: &[Effect], slot: Slot) -> u32 {
     let list = effects.iter().find_map(|effect| match effect {
         Effect::List { slot: of, list } if *of == slot => Some(*list),
         _ => None,
@@ -10,11 +10,11 @@ fn list_of(effects: &[Effect], slot: Slot) -> u32 {
     list.expect("a LIST was asked for")
 }
 
-fn listed(slot: Slot, list: u32, name: &str, uid: &str, version: u64) -> Input {
+pub(super) fn listed(slot: Slot, list: u32, name: &str, uid: &str, version: u64) -> Input {
     Input::Listed { slot, list, version: ResourceVersion(100), object: object(name, uid, version) }
 }
 
-fn list_complete(slot: Slot, list: u32, version: u64) -> Input {
+pub(super) fn list_complete(slot: Slot, list: u32, version: u64) -> Input {
     Input::ListComplete { slot, list, version: ResourceVersion(version) }
 }
 
