@@ -95,6 +95,12 @@ impl Watch {
         {
             // Whoever parts does not wait for the stream to say so.
             view.remove(&meta.key);
+            // And of this one it may have been told.
+            let leaves = follower.on.contains(ChangeKind::Left);
+            if self.doubts.remove(&doubted).is_some_and(|doubt| doubt.told.uid == meta.uid) && leaves {
+                let content = Content::Object(object.clone());
+                telling.add(slot, ChangeKind::Left, Reason::Selection, false, 0, content);
+            }
             self.tell_gone(slot, &meta.key, &was, meta.resource_version.previous(), &mut telling);
             return telling.finish(effects);
         }
