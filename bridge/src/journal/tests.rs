@@ -1,5 +1,7 @@
 //! One Journal and its readers, with a store that is a list of chunks.
 
+mod quota;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
