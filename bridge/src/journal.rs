@@ -223,9 +223,11 @@ impl Journal {
         self.lock().begin_flush()
     }
 
-    /// The commit failed and is to be tried again: by then there is less to write, and more to remove.
+    /// The commit failed and is to be tried again: by then there is less to write, and more to remove. What is settled by
+    /// everybody takes no memory any more: while the store takes nothing, who is well must not run out of it.
     pub fn renew_flush(&self, flush: &mut Flush) {
-        self.lock().renew_flush(flush);
+        let freed = self.lock().renew_flush(flush);
+        self.memory.free(freed);
     }
 
     /// The commit is done, and made this of the flush.

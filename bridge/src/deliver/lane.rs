@@ -21,7 +21,7 @@ use crate::journal::{Room, Taken};
 use crate::metrics::DeliveryMetrics;
 use crate::state::{self, record::JournalRecord};
 
-/// Between checks of a sink that is not ready.
+/// Between checks of a sink that is not ready, half of it at random: many lanes may have lost the same broker.
 const RECHECK: Duration = Duration::from_secs(2);
 /// Between checks of a sink that is.
 const CHECK: Duration = Duration::from_mins(1);
@@ -55,6 +55,8 @@ pub(super) struct Worker {
     reading: Option<BoxFuture<'static, Read>>,
     /// The chunk that was read last, for others that come to it.
     last_read: Option<Arc<[Arc<JournalRecord>]>>,
+    /// The sink is in trouble, and is checked until it says that it is well.
+    asked: bool,
 }
 
 /// A chunk that was read, from which Watch.
@@ -99,6 +101,7 @@ impl Worker {
             batches: FuturesUnordered::new(),
             reading: None,
             last_read: None,
+            asked: false,
         }
     }
 
@@ -131,13 +134,21 @@ impl Worker {
                     check = self::check(self.target.clone(), Duration::ZERO);
                 }
                 ready = &mut check => {
-                    let pause = if ready.is_ok() { CHECK } else { RECHECK };
+                    let pause =
+                        if ready.is_ok() { CHECK } else { RECHECK.mul_f64(0.5 + clock::jitter() / 2.0) };
                     self.checked(ready);
                     check = self::check(self.target.clone(), pause);
                 }
                 () = wake => {}
                 Some(read) = OptionFuture::from(self.reading.as_mut()) => self.read(read),
-                Some(batch) = self.batches.next() => self.settle(batch),
+                Some(batch) = self.batches.next() => {
+                    self.settle(batch);
+                    // Attempts become rare, and checks do not: who asks knows when it is over.
+                    if self.delivery.is_paused() && !self.asked {
+                        self.asked = true;
+                        check = self::check(self.target.clone(), Duration::ZERO);
+                    }
+                }
                 change = self.inputs.changes.recv(), if !self.inputs.changes.is_closed() => {
                     if let Some(change) = change { self.source(change) }
                 }
@@ -314,6 +325,10 @@ impl Worker {
     }
 
     fn checked(&mut self, ready: Result<(), NotReady>) {
+        self.asked &= ready.is_err();
+        if ready.is_ok() && matches!(self.lock().sink, Some(Err(_))) {
+            self.delivery.resume();
+        }
         let report = self.report.clone();
         let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
         if report.sink.as_ref() != Some(&ready)
@@ -410,3 +425,6 @@ impl Source {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,9 @@ impl Stored {
     pub(super) fn restore(chunks: Vec<ChunkRecord>) -> Self {
         let next = chunks.iter().map(|chunk| chunk.chunk + 1).max().unwrap_or(1);
         let mut stored = Self { next, ..Self::default() };
-        chunks.into_iter().for_each(|chunk| stored.add(chunk));
+        for chunk in chunks {
+            stored.add(chunk);
+        }
         stored
     }
 
@@ -120,7 +122,7 @@ impl Stored {
     }
 
     /// Chunks that are worth being merged, if it is time to look and there are any.
-    pub(super) fn to_merge(&mut self) -> Vec<u64> {
+    pub(super) fn take_merge(&mut self) -> Vec<u64> {
         if self.patience > 0 {
             self.patience -= 1;
             return Vec::new();
@@ -156,7 +158,9 @@ impl Stored {
         let Flushed { chunks, merged, into } = flushed;
         let made = chunks.iter().chain(&into).map(|chunk| chunk.chunk + 1);
         self.next = made.max().unwrap_or_default().max(self.next);
-        chunks.into_iter().for_each(|chunk| self.add(chunk));
+        for chunk in chunks {
+            self.add(chunk);
+        }
         // What was settled of them meanwhile counts: each has open what it has open of all of them.
         let mut open: BTreeMap<Slot, u64> = BTreeMap::new();
         let before: Vec<_> = self

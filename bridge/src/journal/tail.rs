@@ -31,6 +31,8 @@ pub(super) struct Tail {
     flushed: u64,
     /// What was settled of the commit that is under way, and by whom.
     settled: Vec<(Slot, u64)>,
+    /// The bytes of what everybody settled of it: the commit holds them until it is done.
+    held: usize,
     unflushed: usize,
     dirty: bool,
 }
@@ -77,6 +79,7 @@ impl Tail {
             stored,
             flushed: next,
             settled: Vec::new(),
+            held: 0,
             unflushed: 0,
             dirty: false,
         }
@@ -212,9 +215,11 @@ impl Tail {
         }
         let bytes = waiting.bytes();
         *place = None;
-        if number >= self.flushed {
-            self.unflushed -= bytes;
+        if number < self.flushed {
+            self.held += bytes;
+            return 0;
         }
+        self.unflushed -= bytes;
         bytes
     }
 
@@ -304,11 +309,11 @@ impl Tail {
         (self.unflushed, self.dirty) = (0, false);
         // A backlog that is looked through has to stay where it is.
         let held = self.readers.values().any(|reader| reader.held);
-        let merge = if held { Vec::new() } else { self.stored.to_merge() };
+        let merge = if held { Vec::new() } else { self.stored.take_merge() };
         Flush { entries, chunk: self.stored.next(), merge, dead: self.stored.take_dead() }
     }
 
-    pub(super) fn renew_flush(&mut self, flush: &mut Flush) {
+    pub(super) fn renew_flush(&mut self, flush: &mut Flush) -> usize {
         let entries = flush.entries.iter().map(|record| self.still_open(record));
         flush.entries = entries.filter(|record| !record.to.is_empty()).collect();
         // Which is all that was settled of it meanwhile.
@@ -316,6 +321,7 @@ impl Tail {
         flush.dead.extend(self.stored.take_dead());
         // What is merged takes room before it gives some back.
         flush.merge.clear();
+        std::mem::take(&mut self.held)
     }
 
     /// The record, with only those in it who have not settled it.
@@ -331,7 +337,7 @@ impl Tail {
 
     /// What is stored leaves the memory.
     pub(super) fn end_flush(&mut self, flushed: Flushed) -> usize {
-        let mut freed = 0;
+        let mut freed = std::mem::take(&mut self.held);
         while self.first < self.flushed
             && let Some(waiting) = self.changes.pop_front()
         {

@@ -1,5 +1,7 @@
 //! One Journal and its readers, with a store that is a list of chunks.
 
+mod quota;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -176,6 +178,24 @@ fn a_change_that_is_settled_while_it_is_being_stored_does_not_keep_its_chunk() {
     journal.settle(A, &[1]);
     journal.end_flush(made_of(&flush, 1));
     assert_eq!(journal.memory().used(), 0);
+    assert_eq!(journal.begin_flush().dead, [flush.chunk]);
+}
+
+/// The commit holds it, whoever has settled it meanwhile.
+#[test]
+fn what_is_being_stored_takes_memory_until_it_is_stored_or_the_commit_fails() {
+    let journal = journal();
+    append(&journal, 1..=3, &[A]);
+    let full = journal.memory().used();
+    assert_eq!(take(&journal, A, 9), [1, 2, 3]);
+    let mut flush = journal.begin_flush();
+    journal.settle(A, &[1, 3]);
+    assert_eq!(journal.memory().used(), full);
+    journal.renew_flush(&mut flush);
+    assert_eq!((numbers(&flush.entries), journal.memory().used()), (vec![2], full / 3));
+    journal.settle(A, &[2]);
+    journal.end_flush(made_of(&flush, 1));
+    assert_eq!((journal.memory().used(), journal.standing(A).open), (0, 0));
     assert_eq!(journal.begin_flush().dead, [flush.chunk]);
 }
 

@@ -48,8 +48,11 @@ pub struct Chunks {
     state: State,
     watch: WatchName,
     /// What somebody holds is not read again: many who are equally far behind need the memory of one.
-    held: Arc<Mutex<BTreeMap<u64, Weak<[Arc<JournalRecord>]>>>>,
+    held: Arc<Mutex<BTreeMap<u64, Weak<Entries>>>>,
 }
+
+/// What is in a chunk, in order.
+pub type Entries = [Arc<JournalRecord>];
 
 // === impl State ===
 
@@ -128,7 +131,7 @@ impl fmt::Debug for State {
 
 impl Chunks {
     /// What is in one of them, in order.
-    pub async fn read(&self, chunk: u64) -> Result<Arc<[Arc<JournalRecord>]>, Error> {
+    pub async fn read(&self, chunk: u64) -> Result<Arc<Entries>, Error> {
         if let Some(held) = self.held(chunk) {
             return Ok(held);
         }
@@ -138,7 +141,7 @@ impl Chunks {
             if let Some(held) = chunks.held(chunk) {
                 return Ok(held);
             }
-            let records: Arc<[_]> = store.read(&chunks.watch, chunk)?.into_iter().map(Arc::new).collect();
+            let records: Arc<Entries> = store.read(&chunks.watch, chunk)?.into_iter().map(Arc::new).collect();
             let mut held = chunks.held.lock().unwrap_or_else(PoisonError::into_inner);
             held.retain(|_, records| records.strong_count() > 0);
             held.insert(chunk, Arc::downgrade(&records));
@@ -147,7 +150,7 @@ impl Chunks {
         self.state.ask(read).await
     }
 
-    fn held(&self, chunk: u64) -> Option<Arc<[Arc<JournalRecord>]>> {
+    fn held(&self, chunk: u64) -> Option<Arc<Entries>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).get(&chunk)?.upgrade()
     }
 }
