@@ -127,12 +127,17 @@ impl Phase {
 impl Follower {
     /// It was told everything that existed at one version, and hears what comes next.
     pub(super) fn is_continued(&self) -> bool {
+        self.complete_since().is_some()
+    }
+
+    /// The version at which it was told everything that existed, as far as that is later than what was decided.
+    pub(super) fn complete_since(&self) -> Option<ResourceVersion> {
         match &self.phase {
-            Phase::Following => !self.fresh,
+            Phase::Following => Some(Phase::NOWHERE).filter(|_| !self.fresh),
             Phase::Seam { floor, relist, .. } => {
-                !relist && *floor != Phase::NOWHERE && *floor != Phase::EVERYWHERE
+                Some(*floor).filter(|floor| !relist && !matches!(*floor, Phase::NOWHERE | Phase::EVERYWHERE))
             }
-            Phase::Listing { .. } => false,
+            Phase::Listing { .. } => None,
         }
     }
 
@@ -173,25 +178,26 @@ impl Watch {
         if follower.selection == selection {
             return;
         }
+        let since = follower.complete_since();
         let before = std::mem::replace(&mut follower.selection, selection);
         let phase = std::mem::replace(&mut follower.phase, Phase::Following);
         let phase = match phase {
             Phase::Following => {
                 let mut view = self.told_view(slot);
-                view.keep_steady(&before, true);
+                view.keep_steady(&before, Some(Phase::NOWHERE));
                 self.entrance(slot, view, effects)
             }
-            Phase::Seam { floor, mut view, relist } if matches!(self.stream, Stream::Snapshot { .. }) => {
-                view.keep_steady(&before, !relist);
+            Phase::Seam { floor, mut view, .. } if matches!(self.stream, Stream::Snapshot { .. }) => {
+                view.keep_steady(&before, since);
                 Phase::Seam { floor, view, relist: true }
             }
             // The Watch may be behind what the view holds; changes per name still continue it.
-            Phase::Seam { mut view, relist, .. } => {
-                view.keep_steady(&before, !relist);
+            Phase::Seam { mut view, .. } => {
+                view.keep_steady(&before, since);
                 self.entrance(slot, view, effects)
             }
             Phase::Listing { mut view, held, .. } => {
-                view.keep_steady(&before, false);
+                view.keep_steady(&before, None);
                 view.begin_list();
                 let list = self.next_list(slot, effects);
                 Phase::Listing { list, since: self.newest, view, held }

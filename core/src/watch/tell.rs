@@ -31,6 +31,11 @@ impl Watch {
                 let news = Held::Present { object: object.clone(), epoch: self.epoch, skipped };
                 return held.entry(meta.key.clone()).or_default().push(news);
             }
+            Phase::Listing { view, .. } | Phase::Seam { view, .. }
+                if live && view.get(&meta.key).is_none() && view.is_past(meta.resource_version) =>
+            {
+                return;
+            }
             Phase::Listing { view, .. } => view.get(&meta.key).cloned(),
             Phase::Following => before.filter(|entry| entry.told.contains(slot)).map(Told::of),
             Phase::Seam { view, floor, .. } => match view.get(&meta.key) {

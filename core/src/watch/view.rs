@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::saved::Told;
 use crate::change::Epoch;
 use crate::known::{Entry, Slot, Slots};
-use crate::object::{Meta, ObjectKey};
+use crate::object::{Meta, ObjectKey, ResourceVersion};
 use crate::route::Selection;
 
 /// What one Subscription was told, by name, in the order of names.
@@ -29,6 +29,10 @@ pub struct Streamed {
     steady: Vec<Selection>,
     /// Versions of these were left out, because they were not selected at that time.
     missed: BTreeSet<ObjectKey>,
+    /// The view had everything of the selection at this version: what is not in it came and went before. Forgotten by a
+    /// crash, after which that is told once more.
+    #[serde(skip)]
+    since: ResourceVersion,
 }
 
 /// How a view is to be changed where it is stored.
@@ -47,7 +51,7 @@ impl Streamed {
         steady: impl IntoIterator<Item = Selection>,
     ) -> Self {
         let (continued, steady) = (continued.into_iter().collect(), steady.into_iter().collect());
-        Self { continued, steady, missed: BTreeSet::new() }
+        Self { continued, steady, missed: BTreeSet::new(), since: ResourceVersion::default() }
     }
 }
 
@@ -89,11 +93,11 @@ impl View {
         self.streamed.continued.clear();
     }
 
-    /// The Subscription had everything of this selection when it was edited. A view that never had everything of
-    /// any says nothing of that.
-    pub(super) fn keep_steady(&mut self, selection: &Selection, complete: bool) {
-        if complete {
-            self.streamed.steady = vec![selection.clone()];
+    /// The Subscription had everything of this selection `since` a version, or of what was decided, when it was edited. A
+    /// view that never had everything of any says nothing of that.
+    pub(super) fn keep_steady(&mut self, selection: &Selection, since: Option<ResourceVersion>) {
+        if let Some(since) = since {
+            (self.streamed.steady, self.streamed.since) = (vec![selection.clone()], since);
         } else if !self.streamed.steady.is_empty() {
             self.streamed.steady.push(selection.clone());
         }
@@ -106,8 +110,13 @@ impl View {
 
     /// Whether the stream alone says what exists under this name.
     pub(super) fn is_streamed(&self, key: &ObjectKey) -> bool {
-        let Streamed { continued, steady, missed: _ } = &self.streamed;
+        let Streamed { continued, steady, missed: _, since: _ } = &self.streamed;
         continued.contains(key) || !steady.is_empty() && steady.iter().all(|selection| selection.selects(key))
+    }
+
+    /// Whether a version of a name that is not in the view came and went before the view began.
+    pub(super) fn is_past(&self, version: ResourceVersion) -> bool {
+        version <= self.streamed.since
     }
 
     /// A version of this name is left out.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::joining::{list_complete, list_of, listed};
 use super::*;
+use crate::route::Namespaces;
 use crate::watch::backfill::{Answer, Ask, Limits};
 
 /// What etcd has of the name `a`: versions, and the uid, if there was one.
@@ -90,13 +91,27 @@ fn a_life_that_only_a_list_told_ends() {
     let mut watch = recovering();
     let list = list_of(&run(&mut watch, [join(B)]), B);
     let joined =
-        [listed(B, list, "a", "ua2", 40), listed(B, list, "b", "ub", 11), list_complete(B, list, 45)];
-    assert_eq!(told(&run(&mut watch, joined), B), ["snapshot a ua2 40", "snapshot b ub 11"]);
+        [listed(B, list, "a", "ua2", 44), listed(B, list, "b", "ub", 11), list_complete(B, list, 46)];
+    assert_eq!(told(&run(&mut watch, joined), B), ["snapshot a ua2 44", "snapshot b ub 11"]);
     let effects = lost(&mut watch, Vec::new(), 60);
-    let history = [(10, Some("ua")), (30, None), (40, Some("ua2")), (50, None)];
+    // Whoever looks for the end of the first life only does not meet the second one.
+    let history = [(10, Some("ua")), (30, None), (44, Some("ua2")), (50, None)];
     let effects = answered(&mut watch, &effects, &history, 0);
-    assert_eq!(told(&effects, A), ["deleted a ua 30", "added a ua2 40", "deleted a ua2 50"]);
+    assert_eq!(told(&effects, A), ["deleted a ua 30", "added a ua2 44", "deleted a ua2 50"]);
     assert_eq!(told(&effects, B), ["deleted a ua2 50"]);
+}
+
+#[test]
+fn who_joins_while_history_is_lost_is_shown_what_exists_and_not_told_from_the_middle() {
+    let mut watch = recovering();
+    let asked = lost(&mut watch, vec![present("a", "ua", 40)], 50);
+    run(&mut watch, [Input::Expired, join(B)]);
+    let history = [(10, Some("ua")), (30, Some("ua")), (40, Some("ua"))];
+    let effects = answered(&mut watch, &asked, &history, 0);
+    assert_eq!(told(&effects, A), ["updated a ua 30", "updated a ua 40"]);
+    assert_eq!(told(&effects, B), Vec::<String>::new());
+    let effects = run(&mut watch, [Input::SnapshotStarted, present("a", "ua", 40), present("b", "ub", 11)]);
+    assert_eq!(told(&effects, B), ["snapshot a ua 40", "snapshot b ub 11"]);
 }
 
 #[test]
@@ -124,6 +139,21 @@ fn a_list_that_is_complete_while_history_is_lost_ends_nobodys_wait() {
     let shown = [listed(A, list, "a", "ua", 10), list_complete(A, list, 100)];
     let effects = [effects, run(&mut watch, shown)].concat();
     assert_eq!(told(&effects, A), ["left a ua 10", "deleted b ub 11 gap"]);
+}
+
+#[test]
+fn who_is_edited_behind_a_list_is_not_told_what_came_and_went_before_it() {
+    let mut watch = recovering();
+    let edit = |selection| Input::Edit { slot: B, selection, on: ChangeKinds::ALL };
+    let list = list_of(&run(&mut watch, [join(B)]), B);
+    run(&mut watch, [listed(B, list, "b", "ub", 11), list_complete(B, list, 35)]);
+    // The Watch is at 20: when it brings what was before 35, B has another selection, and had it all before.
+    let namespaces = Namespaces::Only(["shop".to_owned()].into());
+    let list = list_of(&run(&mut watch, [edit(Selection { namespaces })]), B);
+    let late = [present("c", "uc", 30), deleted("c", "uc", 31), present("c", "uc2", 40)];
+    assert_eq!(told(&run(&mut watch, late), B), ["added c uc2 40"]);
+    let rest = [listed(B, list, "b", "ub", 11), list_complete(B, list, 45), present("c", "uc2", 46)];
+    assert_eq!(told(&run(&mut watch, rest), B), ["updated c uc2 46"]);
 }
 
 #[test]

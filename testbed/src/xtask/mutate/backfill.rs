@@ -5,6 +5,7 @@ use super::Mutation;
 const BACKFILL: &str = "core/src/watch/backfill.rs";
 const SEARCH: &str = "core/src/watch/backfill/search.rs";
 const TELL: &str = "core/src/watch/tell.rs";
+const VIEW: &str = "core/src/watch/view.rs";
 const LISTING: &str = "core/src/watch/listing.rs";
 
 /// The core against the naive model.
@@ -100,7 +101,15 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         file: TELL,
         find: "if catches_up && !goes_on {",
         put: "if catches_up && !goes_on && false {",
-        test: MODEL,
+        test: UNIT,
+    },
+    Mutation {
+        name: "told-what-went-before-a-list",
+        breaks: "who is edited behind a LIST is not told what came and went before it",
+        file: VIEW,
+        find: "version <= self.streamed.since",
+        put: "version <= self.streamed.since && false",
+        test: UNIT,
     },
     Mutation {
         name: "seams-close-while-history-is-lost",
