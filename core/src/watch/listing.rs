@@ -95,6 +95,10 @@ impl Watch {
         {
             // Whoever parts does not wait for the stream to say so.
             view.remove(&meta.key);
+            if self.doubts.remove(&doubted).is_some() && follower.on.contains(ChangeKind::Left) {
+                let content = Content::Object(object.clone());
+                telling.add(slot, ChangeKind::Left, Reason::Selection, false, 0, content);
+            }
             self.tell_gone(slot, &meta.key, &was, meta.resource_version.previous(), &mut telling);
             return telling.finish(effects);
         }

@@ -94,6 +94,8 @@ impl Watch {
             Some(was) => {
                 if selected {
                     say(ChangeKind::Added, found, true, 0);
+                } else if doubt.as_ref().is_some_and(|doubt| doubt.uid == meta.uid) {
+                    say(ChangeKind::Left, Reason::Selection, false, 0);
                 }
                 self.tell_gone(slot, &meta.key, &was, meta.resource_version.previous(), telling);
             }
