@@ -19,8 +19,9 @@ fn crashed(doubts: &[(&str, &str, u64)]) -> Watch {
     Watch::restore(head, saved, doubts)
 }
 
-fn shop() -> Selection {
-    Selection { namespaces: Namespaces::Only(["shop".to_owned()].into()) }
+fn only(namespaces: &[&str]) -> Selection {
+    let namespaces = namespaces.iter().map(ToString::to_string).collect();
+    Selection { namespaces: Namespaces::Only(namespaces) }
 }
 
 /// What a LIST at 100 tells `A`, which selects this now, with the versions that order is kept by.
@@ -62,18 +63,26 @@ fn what_may_have_been_told_of_another_life_is_over_although_one_before_it_is_kno
 #[test]
 fn what_a_list_shows_to_be_over_ends_before_the_life_that_the_stream_still_brings() {
     let mut watch = crashed(&[("a", "ub", 20)]);
-    let told_now = listed(&mut watch, shop(), "a", "uc", 30);
+    let told_now = listed(&mut watch, only(&["shop"]), "a", "uc", 30);
     assert_eq!(told_now, [("deleted a ub 20 gap".to_owned(), ResourceVersion(29))]);
     let effects = run(&mut watch, [Input::Resumed, deleted("a", "ub", 29), present("a", "uc", 30)]);
     assert_eq!(told(&effects, A), ["deleted a ua 10 gap", "added a uc 30"]);
 }
 
 #[test]
-fn what_may_have_been_told_in_an_older_version_is_listed_with_the_gap_marked() {
+fn what_was_told_after_the_position_is_left_to_the_stream() {
     let mut watch = crashed(&[("b", "ub", 20)]);
-    let told_now: Vec<_> =
-        listed(&mut watch, shop(), "b", "ub", 30).into_iter().map(|(line, _)| line).collect();
-    assert_eq!(told_now, ["added b ub 30 gap"]);
+    assert_eq!(listed(&mut watch, only(&["shop"]), "b", "ub", 30), []);
+    let effects = run(&mut watch, [Input::Resumed, present("b", "ub", 20), present("b", "ub", 30)]);
+    assert_eq!(told(&effects, A), ["added b ub 20", "updated b ub 30"]);
+}
+
+#[test]
+fn what_may_have_been_told_before_the_position_is_listed_with_the_gap_marked() {
+    let mut watch = crashed(&[("b", "ub", 9)]);
+    let told_now = listed(&mut watch, only(&["shop"]), "b", "ub", 30);
+    let lines: Vec<_> = told_now.into_iter().map(|(line, _)| line).collect();
+    assert_eq!(lines, ["added b ub 30 gap"]);
 }
 
 #[test]
