@@ -183,6 +183,8 @@ impl Topic {
         let same = event.change == ChangeKind::Left || self.left.contains(&place) || event.concluded;
         // Where a LIST was ahead of the Watch it is not known what lay between, so the version is told once more.
         let same = same || event.change == ChangeKind::Updated && event.gap;
+        // After a crash it is told as new once more.
+        let same = same || event.change == ChangeKind::Added && last.uid == event.uid && self.crashed;
         if event.sequence < last.sequence || event.sequence == last.sequence && !same {
             return Err(format!("{event} is told after {last}"));
         }
@@ -212,6 +214,8 @@ impl Topic {
         let again = self.crashed && (event.revision <= self.begun || !self.stretch.contains_key(&place));
         let fits = match event.change {
             ChangeKind::Snapshot | ChangeKind::Added => held.is_none() || again,
+            // That it was deleted is not known any more, and in the history before a rewind it was not.
+            ChangeKind::Updated if event.gap && event.epoch > 0 && held.is_none() && self.crashed => true,
             ChangeKind::Updated => same || again && self.left.contains(&place),
             ChangeKind::Deleted => same || self.crashed && event.gap,
             ChangeKind::Left => same || self.crashed,

@@ -63,9 +63,21 @@ impl Watch {
                 None => {}
             }
         } else {
+            // What was told after the position comes again in the stream, with everything before and after it.
+            let after = |told: &Told| {
+                let after = self.position.is_some_and(|position| told.version > position);
+                after && told.epoch == self.epoch && told.uid == meta.uid
+            };
+            if streamed
+                && selected
+                && let Some(doubt) = self.doubts.get_mut(&doubted).filter(|doubt| after(&doubt.told))
+            {
+                doubt.listed = true;
+                return;
+            }
             match self.doubts.remove(&doubted).map(|doubt| doubt.told) {
                 Some(doubt) if doubt.uid == meta.uid => {
-                    missed = doubt.is_before(meta, self.epoch);
+                    missed = streamed || doubt.is_before(meta, self.epoch);
                     was = Some(doubt).filter(|_| !selected);
                 }
                 Some(doubt) => {

@@ -19,9 +19,19 @@ fn crashed(doubts: &[(&str, &str, u64)]) -> Watch {
     Watch::restore(head, saved, doubts)
 }
 
-/// What a LIST at 100 tells `A`, whose selection was edited meanwhile, with the versions that order is kept by.
-fn listed(watch: &mut Watch, name: &str, uid: &str, version: u64) -> Vec<(String, ResourceVersion)> {
-    let selection = Selection { namespaces: Namespaces::Only(["shop".to_owned()].into()) };
+fn only(namespaces: &[&str]) -> Selection {
+    let namespaces = namespaces.iter().map(ToString::to_string).collect();
+    Selection { namespaces: Namespaces::Only(namespaces) }
+}
+
+/// What a LIST at 100 tells `A`, which selects this now, with the versions that order is kept by.
+fn listed(
+    watch: &mut Watch,
+    selection: Selection,
+    name: &str,
+    uid: &str,
+    version: u64,
+) -> Vec<(String, ResourceVersion)> {
     let effects = run(watch, [Input::Edit { slot: A, selection, on: ChangeKinds::ALL }]);
     let list = effects.iter().find_map(|effect| match effect {
         Effect::List { list, .. } => Some(*list),
@@ -53,15 +63,38 @@ fn what_may_have_been_told_of_another_life_is_over_although_one_before_it_is_kno
 #[test]
 fn what_a_list_shows_to_be_over_ends_before_the_life_that_the_stream_still_brings() {
     let mut watch = crashed(&[("a", "ub", 20)]);
-    let told_now = listed(&mut watch, "a", "uc", 30);
+    let told_now = listed(&mut watch, only(&["shop"]), "a", "uc", 30);
     assert_eq!(told_now, [("deleted a ub 20 gap".to_owned(), ResourceVersion(29))]);
     let effects = run(&mut watch, [Input::Resumed, deleted("a", "ub", 29), present("a", "uc", 30)]);
     assert_eq!(told(&effects, A), ["deleted a ua 10 gap", "added a uc 30"]);
 }
 
 #[test]
-fn what_may_have_been_told_in_an_older_version_is_listed_with_the_gap_marked() {
+fn what_was_told_after_the_position_is_left_to_the_stream() {
     let mut watch = crashed(&[("b", "ub", 20)]);
-    let told_now: Vec<_> = listed(&mut watch, "b", "ub", 30).into_iter().map(|(line, _)| line).collect();
-    assert_eq!(told_now, ["added b ub 30 gap"]);
+    assert_eq!(listed(&mut watch, only(&["shop"]), "b", "ub", 30), []);
+    let effects = run(&mut watch, [Input::Resumed, present("b", "ub", 20), present("b", "ub", 30)]);
+    assert_eq!(told(&effects, A), ["added b ub 20", "updated b ub 30"]);
+}
+
+#[test]
+fn what_may_have_been_told_before_the_position_is_listed_with_the_gap_marked() {
+    let mut watch = crashed(&[("b", "ub", 9)]);
+    let told_now = listed(&mut watch, only(&["shop"]), "b", "ub", 30);
+    let lines: Vec<_> = told_now.into_iter().map(|(line, _)| line).collect();
+    assert_eq!(lines, ["added b ub 30 gap"]);
+}
+
+#[test]
+fn what_may_have_been_told_leaves_although_a_life_before_it_is_known() {
+    let lines = ["deleted a ua 10 gap", "left a ub 20"];
+    let mut watch = crashed(&[("a", "ub", 20)]);
+    let parts = Input::Edit { slot: A, selection: Selection::NOTHING, on: ChangeKinds::ALL };
+    run(&mut watch, [Input::Expired, parts]);
+    let effects = run(&mut watch, [Input::SnapshotStarted, present("a", "ub", 20), complete(30)]);
+    assert_eq!(told(&effects, A), lines);
+
+    let mut watch = crashed(&[("a", "ub", 20)]);
+    let told_now = listed(&mut watch, Selection::NOTHING, "a", "ub", 20);
+    assert_eq!(told_now.into_iter().map(|(line, _)| line).collect::<Vec<_>>(), lines);
 }
