@@ -170,16 +170,19 @@ impl Disk {
         inner.flushed = Some(copy);
     }
 
-    /// The machine loses power: what was written since is gone. The told logs may have reached the disk all the same.
-    pub(crate) fn lose(&self) {
+    /// The machine loses power: what was written since is gone. The told logs may have reached the disk all the same, with
+    /// what was cleared of them because it was stored; says whether they did.
+    pub(crate) fn lose(&self) -> bool {
         let inner = &mut *self.lock();
         inner.store = None;
-        let Some(flushed) = inner.flushed.take() else { return };
-        if inner.rng.bool() {
+        let Some(flushed) = inner.flushed.take() else { return false };
+        let with_told = inner.rng.bool();
+        if with_told {
             let is_told = |file: &Path| file.extension().is_some_and(|end| end == "a" || end == "b");
             copy_files(inner.folder.path(), flushed.path(), is_told);
         }
         inner.folder = flushed;
+        with_told
     }
 
     /// Everything works from now on.

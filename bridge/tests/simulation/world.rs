@@ -171,8 +171,8 @@ impl World {
 
     /// What was written since is gone. Whoever was told since that they have everything may have to be told anew.
     pub(crate) fn lose(&mut self) {
-        self.disk.lose();
-        self.broker.with_topics(Topic::lose);
+        let with_told = self.disk.lose();
+        self.broker.with_topics(|topic| topic.lose(with_told));
         for owed in self.subscriptions.values_mut().flat_map(|subscription| &mut subscription.owed) {
             owed.joined = None;
         }
