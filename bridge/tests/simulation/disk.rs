@@ -1,26 +1,27 @@
 //! What survives a process: its store and its told logs, on a disk that is full, slow, or refuses to be written to for a
 //! while. A process that is dead does not reach it.
 
+#[path = "disk/way.rs"]
+mod way;
+
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use std::{fs, io};
 
 use fastrand::Rng;
-use futures::future::BoxFuture;
 use tempfile::TempDir;
-use tidings_bridge::state::record::{
-    Commit, Flushed, JournalRecord, StoredWatch, SubscriptionRecord, WatchName, WatchRecord,
-};
+use tidings_bridge::state::record::{JournalRecord, StoredWatch, SubscriptionRecord, WatchRecord};
 use tidings_bridge::state::sqlite::SqliteStore;
-use tidings_bridge::state::{self, Error, State, Store};
+use tidings_bridge::state::{State, Store};
 use tidings_core::object::ResourceVersion;
 use tidings_core::watch::saved::SavedPhase;
 use tokio::time::Instant;
 
 use crate::etcd::KINDS;
-use crate::fence::{Edge, Fence};
+use crate::fence::Fence;
 use crate::trace::{Fault, Trace};
+use way::Way;
 
 /// As the shipped program has it unless it is told otherwise.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
@@ -44,13 +45,6 @@ struct Inner {
     slow: Instant,
     /// Told logs cannot be written to until then.
     stiff: Instant,
-}
-
-/// The way of one process to the disk.
-#[derive(Clone)]
-struct Way {
-    disk: Disk,
-    fence: Fence,
 }
 
 // === impl Disk ===
@@ -173,16 +167,19 @@ impl Disk {
         inner.flushed = Some(copy);
     }
 
-    /// The machine loses power: what was written since is gone. The told logs may have reached the disk all the same.
-    pub(crate) fn lose(&self) {
+    /// The machine loses power: what was written since is gone. The told logs may have reached the disk all the same, with
+    /// what was cleared of them because it was stored; says whether they did.
+    pub(crate) fn lose(&self) -> bool {
         let inner = &mut *self.lock();
         inner.store = None;
-        let Some(flushed) = inner.flushed.take() else { return };
-        if inner.rng.bool() {
+        let Some(flushed) = inner.flushed.take() else { return false };
+        let with_told = inner.rng.bool();
+        if with_told {
             let is_told = |file: &Path| file.extension().is_some_and(|end| end == "a" || end == "b");
             copy_files(inner.folder.path(), flushed.path(), is_told);
         }
         inner.folder = flushed;
+        with_told
     }
 
     /// Everything works from now on.
@@ -208,113 +205,5 @@ fn copy_files(from: &Path, to: &Path, wanted: fn(&Path) -> bool) {
         } else if wanted(&file) {
             fs::copy(&file, &copy).unwrap();
         }
-    }
-}
-
-// === impl Way ===
-
-impl Way {
-    /// What a dead process asks is never answered, so what it hears does not matter.
-    fn ask<T>(
-        &self,
-        question: impl FnOnce(&mut Inner, &mut SqliteStore) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let inner = &mut *self.disk.lock();
-        let folder = inner.folder.path().to_owned();
-        match inner.store.take() {
-            Some(mut store) if !self.fence.is_closed() => {
-                let answer = question(inner, &mut store);
-                inner.store = Some(store);
-                answer
-            }
-            store => {
-                inner.store = store;
-                Err(Error::Locked { folder })
-            }
-        }
-    }
-}
-
-impl Store for Way {
-    fn cluster(&mut self) -> Result<Option<String>, Error> {
-        self.ask(|_, store| store.cluster())
-    }
-
-    fn set_cluster(&mut self, uid: &str) -> Result<(), Error> {
-        self.ask(|_, store| store.set_cluster(uid))
-    }
-
-    fn watches(&mut self) -> Result<Vec<(WatchName, WatchRecord)>, Error> {
-        self.ask(|_, store| store.watches())
-    }
-
-    fn load(&mut self, watch: &WatchName) -> Result<Option<StoredWatch>, Error> {
-        self.ask(|_, store| store.load(watch))
-    }
-
-    fn commit(&mut self, commit: &Commit) -> Result<Flushed, Error> {
-        self.ask(|inner, store| {
-            if inner.full > Instant::now() {
-                inner.trace.say(|| format!("no room for a commit of {}", commit.watch.kind));
-                return Err(Error::Full { folder: inner.folder.path().to_owned() });
-            }
-            inner.trace.say(|| {
-                let Commit { watch, record, journal, .. } = commit;
-                let (position, reconciling) = (record.head.position, record.head.reconciling);
-                format!(
-                    "commit {} at {position:?} reconciling {reconciling}, {} entries, {} chunks dead",
-                    watch.kind,
-                    journal.entries.len(),
-                    journal.dead.len()
-                )
-            });
-            store.commit(commit)
-        })
-    }
-
-    fn read(&mut self, watch: &WatchName, chunk: u64) -> Result<Vec<JournalRecord>, Error> {
-        self.ask(|_, store| store.read(watch, chunk))
-    }
-
-    fn forget(&mut self, watch: &WatchName) -> Result<(), Error> {
-        self.ask(|inner, store| {
-            inner.trace.say(|| format!("forget {}", watch.kind));
-            store.forget(watch)
-        })
-    }
-
-    fn size(&mut self) -> Result<u64, Error> {
-        self.ask(|_, store| store.size())
-    }
-}
-
-impl state::Disk for Way {
-    fn pass(&self, answered: bool) -> BoxFuture<'static, ()> {
-        let way = self.clone();
-        Box::pin(async move {
-            way.fence.passage(if answered { Edge::Answered } else { Edge::Asked }).await;
-            let pause = {
-                let inner = &mut *way.disk.lock();
-                let most = if inner.slow > Instant::now() { 800 } else { 3 };
-                Duration::from_millis(inner.rng.u64(0..most))
-            };
-            tokio::time::sleep(pause).await;
-            if way.fence.is_closed() {
-                std::future::pending::<()>().await;
-            }
-        })
-    }
-
-    fn note(&self) -> io::Result<()> {
-        if self.fence.is_closed() || self.disk.lock().stiff > Instant::now() {
-            return Err(io::Error::other("failed by the simulation"));
-        }
-        Ok(())
-    }
-}
-
-impl std::fmt::Debug for Way {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Way")
     }
 }

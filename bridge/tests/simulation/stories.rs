@@ -41,7 +41,7 @@ fn who_comes_back_to_a_kind_is_still_told_what_left() {
     tell(async |world| {
         world.server.lock().put(1, "shop", "a", "1");
         world.join_as(0, [(0, Namespaces::All), (1, Namespaces::All)].into());
-        world.start(false);
+        world.start(true);
         a_while().await;
         world.broker.take_down("uid-0-1", Duration::from_secs(5));
         world.edit_to(0, [(0, Namespaces::All)].into());
@@ -58,7 +58,7 @@ fn nobody_is_told_what_was_decided_for_who_had_the_slot_before() {
     tell(async |world| {
         world.server.lock().put(0, "shop", "a", "1");
         world.join_as(0, [(0, Namespaces::All)].into());
-        world.start(false);
+        world.start(true);
         a_while().await;
         world.disk.stiffen(Duration::from_secs(3));
         world.server.lock().put(0, "farm", "b", "1");
@@ -75,7 +75,7 @@ fn what_a_process_before_may_have_told_is_not_left_out_of_a_backlog() {
     tell(async |world| {
         world.set_window(1);
         world.join_as(0, [(0, Namespaces::All)].into());
-        world.start(false);
+        world.start(true);
         a_while().await;
         world.broker.take_down("uid-0-1", Duration::from_secs(3));
         for name in NAMES {

@@ -87,11 +87,14 @@ impl Topic {
         self.held_back = Some(BTreeSet::new());
     }
 
-    /// What was written since is lost.
-    pub(crate) fn lose(&mut self) {
+    /// What was written since is lost; with the told logs, also that something was told before that no commit has.
+    pub(crate) fn lose(&mut self, with_told: bool) {
         self.settled.clear();
         self.unsure = self.holds.keys().cloned().collect();
         self.ghosts.extend(self.held_back.take().unwrap_or_default());
+        if with_told {
+            self.ghosts.extend(self.told.keys().cloned());
+        }
     }
 
     /// The process heard that the broker has it.
