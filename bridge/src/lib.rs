@@ -31,6 +31,8 @@ use std::time::Duration;
 use tidings_config::process::BridgeSettings;
 use tokio_util::sync::CancellationToken;
 
+use crate::state::record::Commit;
+
 /// Why the bridge ends.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -78,15 +80,12 @@ pub async fn run(
     served.await.map_err(Error::Admin)?;
     let state = open_state(&settings).await?;
     let Some(cluster) = identified(&client, &settings, &shutdown).await else { return Ok(()) };
-    let adopted = of_this_cluster(&state, &cluster, &settings).await?;
+    of_this_cluster(&state, &cluster, &settings).await?;
     tracing::info!(cluster = %cluster.name, uid = cluster.uid, "serving the Subscriptions of the cluster");
     let clock = clock::Clock::start();
     let context =
         settings::watch_context(client.clone(), cluster.name, metrics, clock, Some(state), &settings);
-    let mut pipeline = pipeline::Pipeline::new(context);
-    if adopted {
-        pipeline.begin_history();
-    }
+    let pipeline = pipeline::Pipeline::new(context);
     let controller = subscriptions::Controller::new(client, pipeline, &settings);
     let deadline = settings.shutdown_deadline.get();
     controller.run(readiness, shutdown, deadline).await.map(drop).map_err(Error::Restore)
@@ -104,23 +103,31 @@ async fn open_state(settings: &BridgeSettings) -> Result<state::State, Error> {
     Ok(state::State::new(Box::new(store), &settings.state_dir, interval, quota, true))
 }
 
-/// Makes sure that the state is of this cluster. Says whether it was of another one, which the settings allow.
+/// Makes sure that the state is of this cluster. What was of another one is taken over when the settings say so: every
+/// Watch begins another history, and only then the state is of this cluster, so that a crash in between changes nothing.
 async fn of_this_cluster(
     state: &state::State,
     cluster: &identity::Cluster,
     settings: &BridgeSettings,
-) -> Result<bool, Error> {
+) -> Result<(), Error> {
     let stored = state.ask(|store| store.cluster()).await.map_err(Error::State)?;
     let present = cluster.uid.clone();
-    let adopted = match stored {
-        Some(stored) if stored == present => return Ok(false),
+    match stored {
+        Some(stored) if stored == present => return Ok(()),
         Some(stored) if settings.adopt_cluster.as_ref() != Some(&present) => {
             return Err(Error::OtherCluster { folder: settings.state_dir.clone(), stored, present });
         }
-        stored => stored.is_some(),
+        _ => {}
+    }
+    let now = clock::unix_seconds();
+    let adopt = move |store: &mut dyn state::Store| {
+        for (watch, mut record) in store.watches()? {
+            record.head.begin_history(now);
+            store.commit(&Commit::of_record(watch, record))?;
+        }
+        store.set_cluster(&present)
     };
-    state.ask(move |store| store.set_cluster(&present)).await.map_err(Error::State)?;
-    Ok(adopted)
+    state.ask(adopt).await.map_err(Error::State)
 }
 
 /// Which cluster it is, as soon as the API server can be asked for it; nothing when it is too late.

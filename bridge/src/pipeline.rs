@@ -36,7 +36,6 @@ pub struct Pipeline {
     watches: BTreeMap<Kind, RunningWatch>,
     subscriptions: BTreeMap<Arc<str>, Running>,
     next_id: u64,
-    other_history: bool,
 }
 
 struct RunningWatch {
@@ -92,14 +91,9 @@ pub struct SourceReport {
 impl Pipeline {
     /// Nothing runs yet.
     pub fn new(context: WatchContext) -> Self {
-        let (clock, next_id, other_history) = (context.clock, 0, false);
+        let (clock, next_id) = (context.clock, 0);
         let (watches, subscriptions) = (BTreeMap::new(), BTreeMap::new());
-        Self { context, clock, watches, subscriptions, next_id, other_history }
-    }
-
-    /// What was stored is of another history: everything that exists is told again, as after a rewind.
-    pub fn begin_history(&mut self) {
-        self.other_history = true;
+        Self { context, clock, watches, subscriptions, next_id }
     }
 
     /// Goes on with the Watches that were stored, for those of their Subscriptions that still exist. Each of these
@@ -110,10 +104,7 @@ impl Pipeline {
             let load = name.clone();
             let stored = state.ask(move |store| store.load(&load)).await.map_err(Error::Store)?;
             let parts = Parts::new(self.new_id(), name.clone(), &self.context, stored);
-            let mut parts = parts.map_err(Error::ToldLog)?;
-            if self.other_history {
-                parts.begin_history();
-            }
+            let parts = parts.map_err(Error::ToldLog)?;
             let uids: BTreeSet<_> = parts.subscriptions().cloned().collect();
             let watch = self.start_watch(name.kind, parts);
             let gone = uids.iter().filter(|uid| !exists(uid));

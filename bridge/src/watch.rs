@@ -209,7 +209,7 @@ impl Parts {
         };
         let StoredWatch { record, saved, chunks } = stored.unwrap_or_default();
         let WatchRecord { resource, head, next, subscriptions } = record;
-        let (told, doubts) = state.told_log(&name)?;
+        let (told, doubts) = state.told_log(&name, next)?;
         let on =
             |slot| head.followers.iter().find(|follower| follower.slot == slot).map(|follower| follower.on);
         let of_watch = state.chunks(&name);
@@ -226,11 +226,6 @@ impl Parts {
         let BackfillSettings { requests, bytes, .. } = context.settings.backfill;
         self.machine.set_backfill(Limits { requests, bytes });
         self
-    }
-
-    /// What was stored is of another history.
-    pub fn begin_history(&mut self) {
-        self.machine.begin_history(crate::clock::unix_seconds());
     }
 
     /// Tells the Watch from others in what lanes are told.

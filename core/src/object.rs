@@ -6,8 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What an object takes in memory besides its body, in bytes.
-pub(crate) const AROUND: usize = 512;
+/// What an object takes in memory besides its body, with what is kept around it while it waits, in bytes.
+pub(crate) const AROUND: usize = 640;
+/// Of a body, what an allocator adds at most by rounding up.
+const ROUNDED: usize = 8;
 
 /// The name of an object inside its resource: `namespace/name`, or `name` when it is cluster-scoped.
 /// Cheap to clone. It is also the ordering key and, unchanged, the `subject` of every Event.
@@ -92,8 +94,7 @@ impl Meta {
 impl Object {
     /// What it takes in memory, in bytes, for budgets.
     pub fn size(&self) -> usize {
-        // The metadata, the key and what is kept around them.
-        self.body.len() + AROUND
+        self.body.len() + self.body.len() / ROUNDED + AROUND
     }
 }
 

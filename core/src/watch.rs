@@ -312,11 +312,6 @@ impl Watch {
         matches!(self.stream, Stream::Live { .. } | Stream::Snapshot { .. })
     }
 
-    /// What was decided is of another history than what comes now: as after a rewind.
-    pub fn begin_history(&mut self, now: u64) {
-        self.rewind(now, &mut Vec::new());
-    }
-
     /// Asks again for the LISTs that are under way, and for answers, for a caller that lost them.
     pub fn restart_lists(&mut self) -> Vec<Effect> {
         let mut effects: Vec<_> = self.asks().collect();

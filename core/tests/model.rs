@@ -296,4 +296,40 @@ mod remembered {
             Crash,
         ]);
     }
+
+    #[test]
+    fn a_life_that_may_have_been_told_and_cannot_be_decoded_follows_the_one_before_it() {
+        use Action::{Crash, Delete, Deliver, Edit, Flush, Garble, Join, Read, Recreate, Write};
+        run_mortal(&[
+            Write(3),
+            Join(1, 0),
+            Write(3),
+            Write(0),
+            Delete(0),
+            Write(0),
+            Delete(0),
+            Write(0),
+            Read,
+            Edit(1, 2),
+            Read,
+            Recreate(3),
+            Flush,
+            Read,
+            Read,
+            Deliver(1),
+            Read,
+            Read,
+            Deliver(1),
+            Deliver(1),
+            Garble(true),
+            Crash,
+            Read,
+            Read,
+            Read,
+            Read,
+            Flush,
+            Delete(3),
+            Write(0),
+        ]);
+    }
 }

@@ -9,6 +9,9 @@ use async_nats::jetstream::{self, consumer, stream};
 use futures::StreamExt;
 use serde_json::Value;
 
+/// For everything in a stream.
+const READ: Duration = Duration::from_mins(1);
+
 /// A CloudEvent in binary mode, as it was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Received {
@@ -49,25 +52,13 @@ pub async fn read(
     client: &async_nats::Client,
     name: &str,
 ) -> Result<impl futures::Stream<Item = Result<Received>> + use<>> {
-    read_from(client, name, 1).await
-}
-
-/// The same from the message number `first` on, counted from 1.
-async fn read_from(
-    client: &async_nats::Client,
-    name: &str,
-    first: u64,
-) -> Result<impl futures::Stream<Item = Result<Received>> + use<>> {
     let stream = jetstream::new(client.clone()).get_stream(name).await.context("find the stream")?;
-    let deliver_policy = consumer::DeliverPolicy::ByStartSequence { start_sequence: first };
-    let config = consumer::pull::OrderedConfig { deliver_policy, ..Default::default() };
+    let config = consumer::pull::OrderedConfig {
+        deliver_policy: consumer::DeliverPolicy::All,
+        ..consumer::pull::OrderedConfig::default()
+    };
     let messages = stream.create_consumer(config).await?.messages().await?;
-    Ok(messages.map(|message| {
-        let message = message.context("read the stream")?;
-        let info = message.info().map_err(|error| anyhow::anyhow!(error.to_string()))?;
-        let stored = info.published.unix_timestamp_nanos();
-        Received::of(&message.message, stored)
-    }))
+    Ok(messages.map(|message| Received::stored(&message.context("read the stream")?)))
 }
 
 /// Everything that is in the stream now.
@@ -82,15 +73,29 @@ pub async fn read_after(client: &async_nats::Client, name: &str, known: u64) -> 
     if count == 0 {
         return Ok(Vec::new());
     }
-    let count = usize::try_from(count)?;
-    let messages = read_from(client, name, known + 1).await?.take(count).collect::<Vec<_>>();
-    let messages = tokio::time::timeout(Duration::from_mins(1), messages).await;
+    let config = consumer::pull::Config {
+        deliver_policy: consumer::DeliverPolicy::ByStartSequence { start_sequence: known + 1 },
+        ack_policy: consumer::AckPolicy::None,
+        ..consumer::pull::Config::default()
+    };
+    let mut reader = stream.create_consumer(config).await?;
+    let messages = reader.messages().await?.take(usize::try_from(count)?);
+    let messages = messages.map(|message| Received::stored(&message.context("read the stream")?));
+    let messages = tokio::time::timeout(READ, messages.collect::<Vec<_>>()).await;
+    // Somebody who waits for something asks often, and a server has only so many consumers.
+    let reader = reader.info().await?.name.clone();
+    stream.delete_consumer(&reader).await?;
     messages.context("the stream does not give what it has")?.into_iter().collect()
 }
 
 // === impl Received ===
 
 impl Received {
+    fn stored(message: &jetstream::Message) -> Result<Self> {
+        let info = message.info().map_err(|error| anyhow::anyhow!(error.to_string()))?;
+        Self::of(message, info.published.unix_timestamp_nanos())
+    }
+
     fn of(message: &async_nats::Message, stored: i128) -> Result<Self> {
         let headers = message.headers.iter().flat_map(|headers| headers.iter());
         let attributes = headers.filter_map(|(name, values)| {

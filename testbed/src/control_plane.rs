@@ -8,7 +8,7 @@ use kube::Client;
 use crate::api_server::{self, ApiServer};
 use crate::binaries::Binary;
 use crate::component::Home;
-use crate::etcd::Etcd;
+use crate::etcd::{Backup, Etcd};
 
 /// etcd and the API server over it.
 #[derive(Debug)]
@@ -62,6 +62,22 @@ impl ControlPlane {
     pub async fn forget_history(&mut self) -> Result<()> {
         self.api_server.stop().await?;
         self.etcd.compact().await?;
+        self.api_server.restart().await
+    }
+
+    /// Everything the cluster holds. It is away for a moment.
+    pub async fn back_up(&mut self) -> Result<Backup> {
+        // It does not end in time when it is asked to, while watches are open.
+        self.api_server.kill()?;
+        let backup = self.etcd.back_up().await?;
+        self.api_server.restart().await?;
+        Ok(backup)
+    }
+
+    /// The cluster is restored from a backup: what was written since never was.
+    pub async fn restore(&mut self, backup: &Backup) -> Result<()> {
+        self.api_server.kill()?;
+        self.etcd.restore(backup).await?;
         self.api_server.restart().await
     }
 }

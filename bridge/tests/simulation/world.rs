@@ -1,17 +1,18 @@
 //! A cluster, a broker, the bridge between them, and the Subscriptions it serves.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use tidings_core::object::ResourceVersion;
+use tidings_core::route::Namespaces;
 
 use crate::api_server::ApiServer;
 use crate::broker::Broker;
 use crate::coverage;
+use crate::disk::Disk;
 use crate::etcd::KINDS;
-use crate::process::{Disk, Order, Process, STATE, Sizes};
+use crate::process::{Order, Process, Sizes};
 use crate::subscription::{Subscription, selections};
 use crate::topic::Topic;
 use crate::trace::{Fault, Trace};
@@ -29,8 +30,8 @@ pub(crate) struct World {
     pub(crate) broker: Broker,
     pub(crate) subscriptions: BTreeMap<usize, Subscription>,
     pub(crate) process: Option<Process>,
+    pub(crate) disk: Disk,
     sizes: Sizes,
-    disk: Disk,
     lives: u64,
 }
 
@@ -48,41 +49,70 @@ impl World {
             patience: Duration::from_millis(if rng.u32(0..4) == 0 { rng.u64(100..3000) } else { 30_000 }),
         };
         trace.say(|| format!("{sizes:?}"));
-        let (subscriptions, process, disk, lives) = (BTreeMap::new(), None, Disk, 0);
-        Self { rng, trace, server, broker, subscriptions, process, sizes, disk, lives }
+        let disk = Disk::new(rng.fork(), trace.clone(), 4 << 30);
+        let (subscriptions, process, lives) = (BTreeMap::new(), None, 0);
+        Self { rng, trace, server, broker, subscriptions, process, disk, sizes, lives }
     }
 
-    /// Starts a process, and has it serve what there is.
-    pub(crate) fn start(&mut self) {
+    /// So many Messages may be under way, from the next process on.
+    pub(crate) fn set_window(&mut self, window: usize) {
+        self.sizes.window = window;
+    }
+
+    /// Starts a process, and has it serve what there is. `clean`: the one before ended in good order.
+    pub(crate) fn start(&mut self, clean: bool) {
         let now = BEGINNING + u64::try_from(self.trace.elapsed().as_millis()).unwrap();
         self.trace.say(|| "the bridge starts".to_owned());
-        if !STATE {
-            self.server.lock().caches.iter_mut().for_each(|cache| cache.shown.restart());
-            for subscription in self.subscriptions.values_mut() {
-                self.broker.with_topic(&subscription.uid, Topic::sweep);
-                (subscription.owed, subscription.left) = (Vec::new(), Vec::new());
-                subscription.owe();
-            }
-        }
-        let process = Process::start(&self.server, &self.disk, self.sizes, now);
+        let exist = self.subscriptions.values().map(|subscription| subscription.uid.clone()).collect();
+        let trace = self.trace.clone();
+        let process = Process::start(&self.server, &self.disk, self.sizes, now, exist, trace);
         for subscription in self.subscriptions.values() {
-            let target = self.broker.target(&subscription.uid, &process.fence);
+            let target = self.broker.target(&subscription.uid, self.sizes.window, &process.fence);
             process.order(Order::Add(subscription.route(), target));
+        }
+        let inner = &mut *self.server.lock();
+        for (kind, cache) in inner.caches.iter_mut().enumerate() {
+            cache.shown.restart(self.disk.position(kind));
+        }
+        self.broker.restart(clean, inner.etcd.revision);
+        for owed in self.subscriptions.values_mut().flat_map(|subscription| &mut subscription.owed) {
+            owed.seen_joined = false;
+        }
+        if inner.etcd.rewinds() == 0 {
+            for (kind, cache) in inner.caches.iter().enumerate() {
+                for (uid, settled) in self.disk.settled(kind) {
+                    let mut subscriptions = self.subscriptions.values();
+                    let subscription = subscriptions.find(|subscription| subscription.uid == uid);
+                    let owed = subscription.and_then(|s| s.owed.iter().find(|owed| owed.kind == kind));
+                    let (Some(owed), Some(settled)) = (owed, settled) else { continue };
+                    let missing = self.broker.with_topic(&uid, |topic| {
+                        coverage::missing(topic, owed, &inner.etcd, &cache.shown, settled.0)
+                    });
+                    if let Err(missing) = missing {
+                        self.trace.complain(format!("{uid}: {settled} is stored as settled: {missing}"));
+                    }
+                }
+            }
         }
         self.process = Some(process);
     }
 
     /// A Subscription is created.
     pub(crate) fn join(&mut self, index: usize) {
+        let selections = selections(&mut self.rng);
+        self.join_as(index, selections);
+    }
+
+    /// The same, which selects this.
+    pub(crate) fn join_as(&mut self, index: usize, selections: BTreeMap<usize, Namespaces>) {
         self.lives += 1;
-        let uid: Arc<str> = format!("uid-{index}-{}", self.lives).into();
-        let (name, selections) = (format!("test/s{index}"), selections(&mut self.rng));
+        let (uid, name) = (format!("uid-{index}-{}", self.lives).into(), format!("test/s{index}"));
         let mut subscription =
             Subscription { uid, name, generation: 1, selections, owed: Vec::new(), left: Vec::new() };
         subscription.owe();
         self.trace.fault(Fault::Join, || subscription.to_string());
         if let Some(process) = &self.process {
-            let target = self.broker.target(&subscription.uid, &process.fence);
+            let target = self.broker.target(&subscription.uid, self.sizes.window, &process.fence);
             process.order(Order::Add(subscription.route(), target));
         }
         self.subscriptions.insert(index, subscription);
@@ -90,9 +120,17 @@ impl World {
 
     /// Its owner selects something else.
     pub(crate) fn edit(&mut self, index: usize) {
+        if self.subscriptions.contains_key(&index) {
+            let selections = selections(&mut self.rng);
+            self.edit_to(index, selections);
+        }
+    }
+
+    /// Its owner selects this.
+    pub(crate) fn edit_to(&mut self, index: usize, selections: BTreeMap<usize, Namespaces>) {
         let Some(subscription) = self.subscriptions.get_mut(&index) else { return };
         subscription.generation += 1;
-        let before = std::mem::replace(&mut subscription.selections, selections(&mut self.rng));
+        let before = std::mem::replace(&mut subscription.selections, selections);
         for kind in before.into_keys().filter(|kind| !subscription.selections.contains_key(kind)) {
             subscription.left.push(kind);
         }
@@ -110,7 +148,7 @@ impl World {
         let Some(process) = &self.process else { return };
         subscription.generation += 1;
         self.trace.fault(Fault::Retarget, || subscription.to_string());
-        let target = self.broker.target(&subscription.uid, &process.fence);
+        let target = self.broker.target(&subscription.uid, self.sizes.window, &process.fence);
         process.order(Order::Edit(subscription.route(), Some(target)));
     }
 
@@ -150,8 +188,9 @@ impl World {
                     && owed.joined.is_none()
                     && !subscription.left.contains(&owed.kind)
                 {
-                    // The second look: the first may have been before it was taken in.
-                    if owed.seen_joined {
+                    // The second look: the first may have been before it was taken in. What was told and not stored
+                    // is told anew after a crash, as it is then.
+                    if owed.seen_joined && self.disk.has_joined(owed.kind, &subscription.uid) {
                         owed.joined = Some(inner.etcd.revision);
                     }
                     owed.seen_joined = true;
@@ -237,7 +276,10 @@ impl World {
                 .filter(|((kind, _), object)| subscription.selects(*kind, object.namespace));
             let expected: BTreeMap<_, _> =
                 expected.map(|(place, object)| (place.clone(), object.text.clone())).collect();
-            let held = self.broker.with_topic(uid, |topic| topic.state());
+            let mut held = self.broker.with_topic(uid, |topic| topic.state());
+            // Nobody knows any more that this was told.
+            let ghosts = self.broker.with_topic(uid, |topic| topic.ghosts.clone());
+            held.retain(|place, _| expected.contains_key(place) || !ghosts.contains(place));
             for place in expected.keys().chain(held.keys()) {
                 let (expected, held) = (expected.get(place), held.get(place));
                 if expected != held {
@@ -253,6 +295,21 @@ impl World {
     /// Whether memory may be full at times.
     pub(crate) fn is_tight(&self) -> bool {
         self.sizes.journal < PLENTY
+    }
+
+    /// From now on nothing that is written reaches the disk.
+    pub(crate) fn hold_back(&self) {
+        self.disk.hold_back();
+        self.broker.with_topics(Topic::hold_back);
+    }
+
+    /// What was written since is gone. Whoever was told since that they have everything may have to be told anew.
+    pub(crate) fn lose(&mut self) {
+        self.disk.lose();
+        self.broker.with_topics(Topic::lose);
+        for owed in self.subscriptions.values_mut().flat_map(|subscription| &mut subscription.owed) {
+            owed.joined = None;
+        }
     }
 
     /// Etcd is restored from a backup.

@@ -177,7 +177,6 @@ impl Watch {
         let mut telling = Telling::new(self.epoch);
         for slot in self.followers.slots() {
             let Some(doubt) = self.take_doubt(slot, meta, self.epoch) else { continue };
-            let Some(follower) = self.followers.get_mut(slot) else { continue };
             if doubt.uid != meta.uid {
                 self.tell_gone(slot, &meta.key, &doubt, meta.resource_version.previous(), &mut telling);
                 continue;
@@ -185,12 +184,19 @@ impl Watch {
             let Some(entry) = self.known.get_mut(&meta.key) else { continue };
             // And hears of it again as soon as it can be decoded.
             entry.skipped = true;
-            match &mut follower.phase {
-                Phase::Seam { view, .. } | Phase::Listing { view, .. } if view.get(&meta.key).is_none() => {
-                    view.insert(meta.key.clone(), doubt);
-                }
-                Phase::Seam { .. } | Phase::Listing { .. } => {}
-                Phase::Following => entry.told.insert(slot),
+            let Some(follower) = self.followers.get_mut(slot) else { continue };
+            let (Phase::Seam { view, .. } | Phase::Listing { view, .. }) = &mut follower.phase else {
+                entry.told.insert(slot);
+                continue;
+            };
+            if view.get(&meta.key).is_some_and(|was| was.uid == meta.uid) {
+                continue;
+            }
+            // What it was told before is a life that was over when this one began.
+            let before = view.remove(&meta.key);
+            view.insert(meta.key.clone(), doubt);
+            if let Some(before) = before {
+                self.tell_gone(slot, &meta.key, &before, meta.resource_version.previous(), &mut telling);
             }
         }
         telling.finish(effects);

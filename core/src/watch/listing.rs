@@ -40,16 +40,46 @@ impl Watch {
         let doubted = (slot, meta.key.clone());
         let mut was = view.get(&meta.key).cloned();
         let streamed = view.is_streamed(&meta.key);
+        // It may have been told in an older version: what was between is not told.
+        let mut missed = false;
         self.newest = self.newest.max(meta.resource_version);
         let mut telling = Telling::new(self.epoch);
         let selected = follower.selection.selects(&meta.key);
         if was.is_some() {
-            if let Some(doubt) = self.doubts.get_mut(&doubted) {
-                doubt.listed = doubt.told.uid == meta.uid;
+            match self.doubts.get_mut(&doubted) {
+                Some(doubt) if doubt.told.uid == meta.uid => doubt.listed = true,
+                // It was over before this life, which the stream brings: so it must not sort after it.
+                Some(_) => {
+                    if let Some(Doubted { told, .. }) = self.doubts.remove(&doubted) {
+                        self.tell_gone(
+                            slot,
+                            &meta.key,
+                            &told,
+                            meta.resource_version.previous(),
+                            &mut telling,
+                        );
+                    }
+                }
+                None => {}
             }
         } else {
+            // What was told after the position comes again in the stream, with everything before and after it.
+            let after = |told: &Told| {
+                let after = self.position.is_some_and(|position| told.version > position);
+                after && told.epoch == self.epoch && told.uid == meta.uid
+            };
+            if streamed
+                && selected
+                && let Some(doubt) = self.doubts.get_mut(&doubted).filter(|doubt| after(&doubt.told))
+            {
+                doubt.listed = true;
+                return;
+            }
             match self.doubts.remove(&doubted).map(|doubt| doubt.told) {
-                Some(doubt) if doubt.uid == meta.uid => was = Some(doubt).filter(|_| !selected),
+                Some(doubt) if doubt.uid == meta.uid => {
+                    missed = streamed || doubt.is_before(meta, self.epoch);
+                    was = Some(doubt).filter(|_| !selected);
+                }
                 Some(doubt) => {
                     self.tell_gone(slot, &meta.key, &doubt, meta.resource_version.previous(), &mut telling);
                     if streamed {
@@ -77,6 +107,12 @@ impl Watch {
         {
             // Whoever parts does not wait for the stream to say so.
             view.remove(&meta.key);
+            // And of this one it may have been told.
+            let leaves = follower.on.contains(ChangeKind::Left);
+            if self.doubts.remove(&doubted).is_some_and(|doubt| doubt.told.uid == meta.uid) && leaves {
+                let content = Content::Object(object.clone());
+                telling.add(slot, ChangeKind::Left, Reason::Selection, false, 0, content);
+            }
             self.tell_gone(slot, &meta.key, &was, meta.resource_version.previous(), &mut telling);
             return telling.finish(effects);
         }
@@ -90,7 +126,7 @@ impl Watch {
             }
         }
         if let Some((kind, reason)) = told.filter(|(kind, _)| follower.on.contains(*kind)) {
-            let gap = kind == ChangeKind::Updated;
+            let gap = kind == ChangeKind::Updated || missed && kind == ChangeKind::Added;
             telling.add(slot, kind, reason, gap, 0, Content::Object(object.clone()));
         }
         telling.finish(effects);

@@ -256,6 +256,16 @@ impl Watch {
     }
 }
 
+// === impl Head ===
+
+impl Head {
+    /// What was stored is of another history than what comes: everything that exists is told again, as after a rewind.
+    pub fn begin_history(&mut self, now: u64) {
+        self.epoch = Epoch(now.max(self.epoch.0 + 1));
+        (self.position, self.newest, self.reconciling) = (None, ResourceVersion::default(), true);
+    }
+}
+
 // === impl Follower ===
 
 impl Follower {

@@ -76,7 +76,10 @@ impl Watch {
             Phase::Following => false,
         };
         let (unread, skipped) = (skipped, skipped || missed);
-        let doubt = self.take_doubt(slot, meta, epoch).filter(|_| was.is_none());
+        // What is known to have been told is no doubt; of another life under the name it says nothing.
+        let known = |doubt: &Told| was.as_ref().is_some_and(|was| was.uid == doubt.uid);
+        let doubt = self.take_doubt(slot, meta, epoch).filter(|doubt| !known(doubt));
+        let may_know = doubt.as_ref().is_some_and(|doubt| doubt.uid == meta.uid);
         let Some(follower) = self.followers.get_mut(slot) else { return };
         let (on, fresh) = (follower.on, follower.fresh);
         let mut say = |kind, reason, gap, missed| {
@@ -87,14 +90,17 @@ impl Watch {
         let found = source.reason();
         match was {
             // It may have been told of it when its selection was another one.
-            None if !selected && doubt.as_ref().is_some_and(|doubt| doubt.uid == meta.uid) => {
+            None if !selected && may_know => {
                 say(ChangeKind::Left, Reason::Selection, false, 0);
             }
             None if !selected && doubt.is_none() => return,
             None if !selected => {}
             None if fresh && !live => say(ChangeKind::Snapshot, Reason::Snapshot, false, 0),
             // It is not new: it was not selected before.
-            None if !live && doubt.is_none() && before.is_some_and(|before| before.uid == meta.uid) => {
+            None if source != Source::Stream
+                && doubt.is_none()
+                && before.is_some_and(|before| before.uid == meta.uid) =>
+            {
                 say(ChangeKind::Added, Reason::Selection, false, 0);
             }
             None => say(ChangeKind::Added, found, skipped || !live, 0),
@@ -110,6 +116,8 @@ impl Watch {
             Some(was) => {
                 if selected {
                     say(ChangeKind::Added, found, true, 0);
+                } else if may_know {
+                    say(ChangeKind::Left, Reason::Selection, false, 0);
                 }
                 self.tell_gone(slot, &meta.key, &was, meta.resource_version.previous(), telling);
             }

@@ -1,5 +1,6 @@
 //! Design, section 2: each row of the table, and the traps of interrupted snapshots.
 
+mod doubts;
 mod joining;
 mod recovering;
 

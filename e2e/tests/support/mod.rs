@@ -192,6 +192,13 @@ impl Stage {
         written.resource_version().unwrap().parse().unwrap()
     }
 
+    /// Puts so much into the status of a Todo; how many bytes that are.
+    pub(crate) async fn write_status(&self, name: &str, bulk: &str) -> u64 {
+        let status = Patch::Merge(json!({"status": {"bulk": bulk}}));
+        self.todos().patch_status(name, &PatchParams::default(), &status).await.unwrap();
+        bulk.len() as u64
+    }
+
     pub(crate) async fn delete(&self, name: &str) {
         self.todos().delete(name, &DeleteParams::default()).await.unwrap();
     }
@@ -219,7 +226,7 @@ impl Stage {
     pub(crate) async fn agrees(&self) {
         let agreed = eventually(SOON, "the same on both sides", || async {
             let mut fold = Fold::default();
-            self.events().await.iter().for_each(|event| fold.take(event));
+            consumer::read_all(&self.nats, &self.namespace).await?.iter().for_each(|event| fold.take(event));
             let held = self.held().await;
             let folded: BTreeMap<_, _> =
                 fold.objects.iter().map(|(key, data)| (key.clone(), version_of(data))).collect();

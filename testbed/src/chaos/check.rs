@@ -40,9 +40,11 @@ pub struct Round<'a> {
 pub struct Suffered {
     /// The API server may have refused to tell the history after some version: gaps are no mistake.
     pub lost_history: bool,
-    /// The bridge forgot everything, and began with what exists: what it had not told, and deletes of that time, are
-    /// excused.
+    /// The Subscription was made again, and began with what exists: what it had not been told, and deletes of that time,
+    /// are excused.
     pub forgot: bool,
+    /// For some time it selected less: what happened to the rest meanwhile is excused.
+    pub edited: bool,
 }
 
 /// How a round went.
@@ -68,8 +70,20 @@ struct Life {
     key: String,
     versions: HashSet<u64>,
     ended: bool,
-    told: bool,
-    told_end: bool,
+    told: LastTold,
+}
+
+/// What was told of a life last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum LastTold {
+    #[default]
+    Nothing,
+    /// That it exists.
+    Exists,
+    /// That it left the selection.
+    Left,
+    /// That it is over, whatever came after that.
+    Ended,
 }
 
 /// The first event with an id.
@@ -113,7 +127,8 @@ impl Checker {
         }
         self.coverage(round, &told, &mut findings);
         self.ends(round, &mut findings);
-        if !round.suffered.lost_history && !round.suffered.forgot && findings.gaps + findings.in_gaps > 0 {
+        let Suffered { lost_history, forgot, edited } = round.suffered;
+        if !(lost_history || forgot || edited) && findings.gaps + findings.in_gaps > 0 {
             let (gaps, versions) = (findings.gaps, findings.in_gaps);
             findings.wrong.push(format!("{gaps} gaps ({versions} versions), and no history was lost"));
         }
@@ -148,8 +163,8 @@ impl Checker {
         false
     }
 
-    /// What is told for the first time is told in order. A bridge that forgot may be followed by what its predecessor
-    /// had put on the way.
+    /// What is told for the first time is told in order. A Subscription that was made again may be followed by what the
+    /// one before it had on the way.
     fn order(&mut self, told: &Told<'_>, suffered: Suffered, findings: &mut Findings) {
         let key = told.event.attribute("subject");
         let newest = self.sequences.entry(key.to_owned()).or_default();
@@ -170,13 +185,16 @@ impl Checker {
             if !life.ended {
                 findings.wrong.push(format!("{key}: {id}, and it lives"));
             }
-            if !life.told {
+            if life.told == LastTold::Nothing {
                 findings.wrong.push(format!("{key}: {id}, and nobody knew it"));
             }
-            life.told_end = true;
+            life.told = LastTold::Ended;
             return;
         }
-        life.told = true;
+        if life.told != LastTold::Ended {
+            let left = told.event.change() == "left";
+            life.told = if left { LastTold::Left } else { LastTold::Exists };
+        }
         let version = version(&told.event.data);
         if version.is_none_or(|version| !life.versions.contains(&version)) {
             findings.wrong.push(format!("{key}: {id} has version {version:?}, which was not written"));
@@ -186,10 +204,10 @@ impl Checker {
         }
     }
 
-    /// Whoever was told of a life is told of its end.
+    /// Whoever was told of a life is told of its end, or that it left.
     fn ends(&mut self, round: &Round<'_>, findings: &mut Findings) {
         for Confirmed { key, uid, what } in round.confirmed {
-            let told = self.lives.get(uid).is_some_and(|life| life.told && !life.told_end);
+            let told = self.lives.get(uid).is_some_and(|life| life.told == LastTold::Exists);
             if *what != What::Ended || !told {
                 continue;
             }

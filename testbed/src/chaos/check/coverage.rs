@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{Checker, Findings, Round, Told, sequence_version};
+use super::{Checker, Findings, LastTold, Round, Suffered, Told, sequence_version};
 use crate::chaos::record::{Confirmed, What};
 use crate::consumer::Received;
 
@@ -32,8 +32,8 @@ impl Checker {
                 continue;
             }
             let events = by_key.get(key.as_str()).map_or(&[][..], Vec::as_slice);
-            let forgot = round.suffered.forgot;
-            if announced(events, uid, version, forgot) || self.unseen(uid, &live, forgot) {
+            let suffered = round.suffered;
+            if announced(events, uid, version, suffered) || self.unseen(uid, &live, suffered) {
                 findings.in_gaps += 1;
             } else {
                 let around = around(events, version);
@@ -43,22 +43,28 @@ impl Checker {
     }
 
     /// A life that began and ended where history was lost, so that nobody was ever told of it: nothing that happened
-    /// during it was read live. A bridge that forgot does not know either that a life it told of is over.
-    fn unseen(&self, uid: &str, live: &BTreeSet<u64>, forgot: bool) -> bool {
-        let Some(life) = self.lives.get(uid).filter(|life| life.ended && !life.told_end) else {
+    /// during it was read live. A Subscription that was made again, or did not select it, does not know either that a life
+    /// it was told of is over.
+    fn unseen(&self, uid: &str, live: &BTreeSet<u64>, suffered: Suffered) -> bool {
+        let Some(life) = self.lives.get(uid).filter(|life| life.ended && life.told != LastTold::Ended) else {
             return false;
         };
         let (Some(first), Some(last)) = (life.versions.iter().min(), life.versions.iter().max()) else {
             return false;
         };
-        forgot || (!life.told && live.range(first..=last).next().is_none())
+        suffered.forgot
+            || suffered.edited
+            || (life.told == LastTold::Nothing && live.range(first..=last).next().is_none())
     }
 }
 
 /// Whether what comes next under the name says that something is missing before it, or the end of the life does.
-fn announced(events: &[&Told<'_>], uid: &str, version: u64, forgot: bool) -> bool {
-    let says =
-        |event: &Received| event.attribute("gap") == "true" || (forgot && event.change() == "snapshot");
+fn announced(events: &[&Told<'_>], uid: &str, version: u64, suffered: Suffered) -> bool {
+    let says = |event: &Received| {
+        event.attribute("gap") == "true"
+            || (suffered.forgot && event.change() == "snapshot")
+            || (suffered.edited && event.attribute("reason") == "selection")
+    };
     let next = events.iter().find(|told| sequence_version(told.sequence) > Some(version));
     let end = events.iter().find(|told| told.uid == uid && told.event.change() == "deleted");
     next.is_some_and(|told| says(told.event)) || end.is_some_and(|told| says(told.event))

@@ -38,7 +38,7 @@ fn two() -> (Vec<Confirmed>, Vec<Received>) {
 }
 
 fn gap() -> Suffered {
-    Suffered { lost_history: true, forgot: false }
+    Suffered { lost_history: true, ..Suffered::default() }
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_deletion_that_was_not_told_is_lost_and_leaves_a_ghost() {
     let findings = found(&confirmed, &events, None, gap());
     assert!(findings.lost[0].contains("the end of a"), "{findings:?}");
     assert!(findings.wrong[0].contains("the consumer has"), "{findings:?}");
-    let forgot = Suffered { lost_history: false, forgot: true };
+    let forgot = Suffered { forgot: true, ..Suffered::default() };
     let findings = found(&confirmed, &events, None, forgot);
     assert_eq!((findings.lost, findings.wrong), (Vec::new(), Vec::<String>::new()));
 }
@@ -123,4 +123,28 @@ fn what_was_never_written_is_invented() {
     events.push(event("deleted", "a", 9, &[]));
     let findings = found(&confirmed, &events, None, Suffered::default());
     assert!(findings.wrong[0].contains("and it lives"), "{findings:?}");
+}
+
+#[test]
+fn who_selected_less_for_a_time_is_told_what_left_and_what_came_back() {
+    let edited = Suffered { edited: true, ..Suffered::default() };
+    let by_selection = [("reason", "selection")];
+    let (mut all, mut events) = two();
+    // Two more versions while it was not selected, of which nobody was told.
+    all.extend([8, 9].map(|version| confirmed("a", What::Version(version))));
+    events.push(event("left", "a", 7, &[("id", "a.7.s2.left"), by_selection[0]]));
+    let silent = found(&all, &events, None, Suffered::default());
+    assert_eq!(silent.lost.len(), 2, "{silent:?}");
+    events.push(event("added", "a", 9, &[("id", "a.9.s3"), by_selection[0]]));
+    let findings = found(&all, &events, Some(object("a", 9)), edited);
+    assert_eq!((findings.in_gaps, findings.lost, findings.wrong), (1, Vec::new(), Vec::new()));
+
+    // It died meanwhile: that it left is the last that was told.
+    all.push(confirmed("a", What::Ended));
+    events.pop();
+    let findings = found(&all, &events, None, edited);
+    assert_eq!((findings.lost, findings.wrong), (Vec::new(), Vec::<String>::new()));
+    events.pop();
+    let findings = found(&all, &events, None, edited);
+    assert!(findings.lost[0].contains("the end of a"), "{findings:?}");
 }

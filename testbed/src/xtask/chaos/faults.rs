@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use futures::future::LocalBoxFuture;
 
-use super::stage::{STATE, Stage};
+use super::stage::Stage;
 use crate::chaos::check::Suffered;
 use crate::proxy::Link;
 
@@ -31,23 +31,26 @@ pub(super) enum Part {
     Broker,
     Network,
     Disk,
+    Subscription,
 }
 
-const UNHARMED: Suffered = Suffered { lost_history: false, forgot: false };
+const UNHARMED: Suffered = Suffered { lost_history: false, forgot: false, edited: false };
 /// The API server answers 410 to who was watching.
-const LOST_HISTORY: Suffered = Suffered { lost_history: true, forgot: false };
-/// Without a state store a bridge that starts begins with what exists.
-const FORGOT: Suffered = Suffered { lost_history: false, forgot: !STATE };
+const LOST_HISTORY: Suffered = Suffered { lost_history: true, ..UNHARMED };
+/// The Subscription that changes begins with what exists.
+const FORGOT: Suffered = Suffered { forgot: true, ..UNHARMED };
+/// It selects less for some time.
+const EDITED: Suffered = Suffered { edited: true, ..UNHARMED };
 
 /// It is over as soon as it is done.
 const OVER: Act = |_| Box::pin(async { Ok(()) });
 
 /// All there are, in the order in which the first faults of rounds take turns.
-pub(super) const FAULTS: [Fault; 15] = [
+pub(super) const FAULTS: [Fault; 17] = [
     Fault {
         name: "bridge killed",
         part: Part::Bridge,
-        suffered: FORGOT,
+        suffered: UNHARMED,
         inject: |stage| Box::pin(async { stage.bridge.kill() }),
         heal: |stage| Box::pin(stage.bridge.start_again()),
     },
@@ -85,9 +88,16 @@ pub(super) const FAULTS: [Fault; 15] = [
         heal: OVER,
     },
     Fault {
+        name: "Subscription edited",
+        part: Part::Subscription,
+        suffered: EDITED,
+        inject: |stage| Box::pin(stage.select(false)),
+        heal: |stage| Box::pin(stage.select(true)),
+    },
+    Fault {
         name: "bridge stopped",
         part: Part::Bridge,
-        suffered: FORGOT,
+        suffered: UNHARMED,
         inject: |stage| Box::pin(stage.bridge.stop()),
         heal: |stage| Box::pin(stage.bridge.start_again()),
     },
@@ -150,6 +160,13 @@ pub(super) const FAULTS: [Fault; 15] = [
         heal: OVER,
     },
     Fault {
+        name: "Subscription re-created",
+        part: Part::Subscription,
+        suffered: FORGOT,
+        inject: |stage| Box::pin(async { stage.recreate() }),
+        heal: OVER,
+    },
+    Fault {
         name: "disk full",
         part: Part::Disk,
         suffered: UNHARMED,
@@ -174,7 +191,15 @@ pub(super) fn choose(seed: u64, random: &mut fastrand::Rng, stage: &Stage) -> Ve
 impl Suffered {
     /// Both happened.
     pub(super) fn and(self, other: Self) -> Self {
-        let lost_history = self.lost_history || other.lost_history;
-        Self { lost_history, forgot: self.forgot || other.forgot }
+        Self {
+            lost_history: self.lost_history || other.lost_history,
+            forgot: self.forgot || other.forgot,
+            edited: self.edited || other.edited,
+        }
+    }
+
+    /// What of it concerns those whose Subscription stays as it is.
+    pub(super) fn of_others(self) -> Self {
+        Self { lost_history: self.lost_history, ..UNHARMED }
     }
 }

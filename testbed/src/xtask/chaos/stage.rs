@@ -1,4 +1,4 @@
-//! What chaos happens to: a cluster, a broker behind a network, a bridge, writers, and two Subscriptions.
+//! What chaos happens to: a cluster, a broker behind a network, a bridge, writers, and three Subscriptions.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream::{self, stream};
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
@@ -24,14 +24,12 @@ use crate::tidings::{Bridge, Profile, build};
 use crate::wait::eventually;
 use crate::{kubectl, root, shared};
 
-/// Whether the bridge has a state store. Without one, a bridge that starts begins with what exists, and rounds that
-/// stop it are checked for less.
-pub(super) const STATE: bool = true;
-
 /// How long anything may take until it is at rest again.
 const REST: Duration = Duration::from_secs(90);
 /// How long a server may take to end.
 const GOODBYE: Duration = Duration::from_secs(5);
+/// The Subscription that is edited and made again.
+const CHANGING: &str = "changing";
 const WRITERS: usize = 6;
 const NAMES_OF_A_WRITER: usize = 20;
 /// Shorter than any outage, so that the broker hides no repeat: correctness must not rest on it.
@@ -97,11 +95,14 @@ impl Stage {
         let broker = nats.client().await?;
         let far = format!("nats://{}", proxy.address());
         // One over the network that breaks; another on the same Watch with a way of its own, which must not notice.
-        for (name, url, all) in [("all", &far, true), ("one", &nats.url(), false)] {
+        // And one that is edited and made again.
+        for (name, url, all) in
+            [("all", &far, true), ("one", &nats.url(), false), (CHANGING, &nats.url(), true)]
+        {
             create_stream(&broker, name).await?;
             kubectl::apply(&kubeconfig, &namespaces[0], &subscription(name, url, all).to_string())?;
         }
-        let disk = if STATE { Disk::mount()? } else { None };
+        let disk = Disk::mount()?;
         let bridge = start_bridge(&program, &kubeconfig, disk.as_ref()).await?;
 
         let record = Arc::<Record>::default();
@@ -113,7 +114,8 @@ impl Stage {
         let marker = writer(WRITERS, vec![(namespaces[0].clone(), "marker".to_owned())]);
         let subscription =
             |name, namespace| Subscription { name, namespace, read: 0, checker: Checker::default() };
-        let subscriptions = vec![subscription("all", None), subscription("one", Some(namespaces[0].clone()))];
+        let one = subscription("one", Some(namespaces[0].clone()));
+        let subscriptions = vec![subscription("all", None), one, subscription(CHANGING, None)];
         let mut stage = Self {
             bridge,
             disk,
@@ -138,6 +140,28 @@ impl Stage {
     pub(super) fn network(&self, link: Link) -> Result<()> {
         self.proxy.set(link);
         Ok(())
+    }
+
+    /// Lets the Subscription that changes select only one namespace, or all again.
+    pub(super) async fn select(&self, all: bool) -> Result<()> {
+        let namespaces = if all { json!({"all": true}) } else { json!({"names": [self.namespaces[1]]}) };
+        let sources =
+            json!([{"apiVersion": "k8sasbackend.com/v1", "kind": "Todo", "namespaces": namespaces}]);
+        let patch = Patch::Merge(json!({ "spec": { "sources": sources } }));
+        let api = subscriptions(&self.client, &self.namespaces[0]);
+        api.patch(CHANGING, &PatchParams::default(), &patch).await.map(drop).context("edit the Subscription")
+    }
+
+    /// Removes the Subscription that changes, and makes it again at once.
+    pub(super) fn recreate(&self) -> Result<()> {
+        let subscription = subscription(CHANGING, &self.nats.url(), true).to_string();
+        let kubeconfig = self.control_plane.kubeconfig();
+        kubectl::run(
+            kubeconfig,
+            &["delete", "--namespace", &self.namespaces[0], "--filename", "-"],
+            &subscription,
+        )?;
+        kubectl::apply(kubeconfig, &self.namespaces[0], &subscription).map(drop)
     }
 
     /// Edits the schema: the API server ends the watches, and forgets what they could resume at.
@@ -226,6 +250,7 @@ impl Stage {
                 namespace.is_none() || of == namespace.as_deref()
             };
             let confirmed: Vec<_> = confirmed.iter().filter(|c| selected(&c.key)).cloned().collect();
+            let suffered = if *name == CHANGING { suffered } else { suffered.of_others() };
             let held = objects.iter().filter(|(key, _)| selected(key));
             let held = held.map(|(key, object)| (key.clone(), object.clone())).collect();
             let round = Round { confirmed: &confirmed, events: &events, held: &held, suffered };
