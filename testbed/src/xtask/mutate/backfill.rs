@@ -108,8 +108,8 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         name: "told-what-went-before-a-list",
         breaks: "who is edited behind a LIST is not told what came and went before it",
         file: VIEW,
-        find: "version <= self.streamed.since",
-        put: "version <= self.streamed.since && false",
+        find: "is_some_and(|since| version <= since)",
+        put: "is_some_and(|since| version < since.min(version))",
         test: UNIT,
     },
     Mutation {
