@@ -32,7 +32,9 @@ impl Watch {
                 return held.entry(meta.key.clone()).or_default().push(news);
             }
             Phase::Listing { view, .. } | Phase::Seam { view, .. }
-                if live && view.get(&meta.key).is_none() && view.is_past(meta.resource_version) =>
+                if live
+                    && view.get(&meta.key).is_none()
+                    && view.is_past(&meta.key, meta.resource_version) =>
             {
                 return;
             }

@@ -152,8 +152,12 @@ fn who_is_edited_behind_a_list_is_not_told_what_came_and_went_before_it() {
     let list = list_of(&run(&mut watch, [edit(Selection { namespaces })]), B);
     let late = [present("c", "uc", 30), deleted("c", "uc", 31), present("c", "uc2", 40)];
     assert_eq!(told(&run(&mut watch, late), B), ["added c uc2 40"]);
-    let rest = [listed(B, list, "b", "ub", 11), list_complete(B, list, 45), present("c", "uc2", 46)];
-    assert_eq!(told(&run(&mut watch, rest), B), ["updated c uc2 46"]);
+    // The second LIST leaves to the stream what came after the first one, and so does the third.
+    let rest = [listed(B, list, "b", "ub", 11), listed(B, list, "d", "ud", 41), list_complete(B, list, 45)];
+    assert_eq!(told(&run(&mut watch, rest), B), Vec::<String>::new());
+    run(&mut watch, [edit(Selection::ALL)]);
+    let rest = [present("d", "ud", 41), present("c", "uc2", 46), present("d", "ud", 47)];
+    assert_eq!(told(&run(&mut watch, rest), B), ["added d ud 41", "updated c uc2 46", "updated d ud 47"]);
 }
 
 #[test]

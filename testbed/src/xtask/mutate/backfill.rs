@@ -3,6 +3,7 @@
 use super::Mutation;
 
 const BACKFILL: &str = "core/src/watch/backfill.rs";
+const GATHER: &str = "core/src/watch/backfill/gather.rs";
 const SEARCH: &str = "core/src/watch/backfill/search.rs";
 const TELL: &str = "core/src/watch/tell.rs";
 const VIEW: &str = "core/src/watch/view.rs";
@@ -73,7 +74,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "forget-what-waits",
         breaks: "what was seen of a name is told, though history is lost again before it is recovered",
-        file: BACKFILL,
+        file: GATHER,
         find: "let since = self.recovering_since().unwrap_or(since);",
         put: "let since = self.recovering_since().unwrap_or(since);
         self.backfill.names.clear();",
@@ -90,7 +91,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "forget-what-lists-told",
         breaks: "a life that only a LIST told ends, too",
-        file: BACKFILL,
+        file: GATHER,
         find: "name.pass((told.uid.clone(), told.version), position);",
         put: "let _ = position;",
         test: UNIT,
@@ -107,8 +108,8 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         name: "told-what-went-before-a-list",
         breaks: "who is edited behind a LIST is not told what came and went before it",
         file: VIEW,
-        find: "version <= self.streamed.since",
-        put: "version <= self.streamed.since && false",
+        find: "is_some_and(|since| version <= since)",
+        put: "is_some_and(|since| version < since.min(version))",
         test: UNIT,
     },
     Mutation {
