@@ -220,7 +220,7 @@ impl Topic {
             // That it was deleted is not known any more, and in the history before a rewind it was not.
             ChangeKind::Updated if event.gap && event.epoch > 0 && held.is_none() && self.crashed => true,
             ChangeKind::Updated => same || again && self.left.contains(&place),
-            ChangeKind::Deleted => same || self.crashed && event.gap,
+            ChangeKind::Deleted => same || self.crashed && (event.gap || self.left.contains(&place)),
             ChangeKind::Left => same || self.crashed,
         };
         let fits = fits || self.unsure.remove(&place);
