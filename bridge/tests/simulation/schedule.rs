@@ -196,8 +196,11 @@ async fn lose_power(world: &mut World, rng: &mut Rng) {
 ///
 /// EXCEPTION: not while memory may be full, nor while what has to be stored cannot be. A Watch without room lets the answer of a probe, or of a LIST, lie for as
 /// long as the broker takes, and then opens its stream by that answer: after a rewind meanwhile, in the future (K7).
+///
+/// EXCEPTION: not before what was told just before a crash is decided and stored once more. Of that the next process knows
+/// nothing that could be a proof (`docs/guarantees.md`, "The cluster's history goes backwards").
 async fn rewind(world: &mut World, rng: &mut Rng) {
-    if world.is_tight() || world.disk.is_in_trouble() {
+    if world.is_tight() || world.disk.is_in_trouble() || !world.has_recovered() {
         return;
     }
     let back = rng.u64(1..25);

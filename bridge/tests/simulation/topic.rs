@@ -90,7 +90,7 @@ impl Topic {
     /// What was written since is lost; with the told logs, also that something was told before that no commit has.
     pub(crate) fn lose(&mut self, with_told: bool) {
         self.settled.clear();
-        self.unsure = self.holds.keys().cloned().collect();
+        self.unsure = self.told.keys().cloned().collect();
         self.ghosts.extend(self.held_back.take().unwrap_or_default());
         if with_told {
             self.ghosts.extend(self.told.keys().cloned());

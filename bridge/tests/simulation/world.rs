@@ -35,6 +35,8 @@ pub(crate) struct World {
     pub(crate) mortal: bool,
     sizes: Sizes,
     lives: u64,
+    /// The newest revision when the last process began after a crash.
+    begun: u64,
 }
 
 // === impl World ===
@@ -53,7 +55,7 @@ impl World {
         trace.say(|| format!("{sizes:?}"));
         let disk = Disk::new(rng.fork(), trace.clone(), 4 << 30);
         let (subscriptions, process, mortal, lives) = (BTreeMap::new(), None, true, 0);
-        Self { rng, trace, server, broker, subscriptions, process, disk, mortal, sizes, lives }
+        Self { rng, trace, server, broker, subscriptions, process, disk, mortal, sizes, lives, begun: 0 }
     }
 
     /// So many Messages may be under way, from the next process on.
@@ -74,6 +76,9 @@ impl World {
         }
         let mut guard = self.server.lock();
         let inner = &mut *guard;
+        if !clean {
+            self.begun = inner.etcd.revision;
+        }
         for (kind, cache) in inner.caches.iter_mut().enumerate() {
             cache.shown.restart(self.disk.position(kind));
         }
@@ -178,6 +183,12 @@ impl World {
         for owed in self.subscriptions.values_mut().flat_map(|subscription| &mut subscription.owed) {
             owed.joined = None;
         }
+    }
+
+    /// Whether everything is stored that may have been told before the last crash.
+    pub(crate) fn has_recovered(&self) -> bool {
+        let mut kinds = self.subscriptions.values().flat_map(|subscription| subscription.selections.keys());
+        kinds.all(|kind| self.disk.position(*kind).is_some_and(|position| position >= self.begun))
     }
 
     /// Etcd is restored from a backup.

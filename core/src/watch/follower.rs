@@ -125,9 +125,10 @@ impl Phase {
 // === impl Follower ===
 
 impl Follower {
-    /// It was told everything that existed at one version, and hears what comes next.
+    /// It was told everything that existed at one version, and hears what comes next. Who parts does not: it leaves as soon
+    /// as it was told that everything is gone, and waits for nothing.
     pub(super) fn is_continued(&self) -> bool {
-        self.complete_since().is_some()
+        self.complete_since().is_some() && self.selection != Selection::NOTHING
     }
 
     /// The version at which it was told everything that existed, as far as that is later than what was decided.

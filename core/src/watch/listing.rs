@@ -65,8 +65,7 @@ impl Watch {
         } else {
             // What was told after the position comes again in the stream, with everything before and after it.
             let after = |told: &Told| {
-                let after = self.position.is_some_and(|position| told.version > position);
-                after && told.epoch == self.epoch && told.uid == meta.uid
+                self.position.is_some_and(|position| told.version > position) && told.epoch == self.epoch
             };
             if streamed
                 && selected

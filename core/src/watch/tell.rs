@@ -98,12 +98,14 @@ impl Watch {
             None if !selected && doubt.is_none() => return,
             None if !selected => {}
             None if fresh && !live => say(ChangeKind::Snapshot, Reason::Snapshot, false, 0),
-            // It is not new: it was not selected before.
+            // It is not new: it was not selected before. And its version may have been told under its own id before it left.
             None if source != Source::Stream
-                && doubt.is_none()
-                && before.is_some_and(|before| before.uid == meta.uid) =>
+                && before.is_some_and(|before| {
+                    let same = Told::of(before) == Told::at(meta, epoch);
+                    before.uid == meta.uid && (same || doubt.is_none())
+                }) =>
             {
-                say(ChangeKind::Added, Reason::Selection, false, 0);
+                say(ChangeKind::Added, Reason::Selection, skipped, 0);
             }
             None => say(ChangeKind::Added, found, skipped || !live, 0),
             Some(was) if was.uid == meta.uid && !selected => {

@@ -212,3 +212,19 @@ fn no_more_is_asked_than_is_allowed_and_the_rest_is_marked() {
     assert_eq!(told(&effects, A), expected);
     assert_eq!(effects.last(), Some(&Effect::StopAsking));
 }
+
+#[test]
+fn who_parts_does_not_wait_for_what_is_recovered() {
+    let mut watch = recovering();
+    run(&mut watch, [Input::Edit { slot: A, selection: Selection::NOTHING, on: ChangeKinds::ALL }]);
+    let list = list_of(&run(&mut watch, [join(B)]), B);
+    run(&mut watch, [listed(B, list, "a", "ua", 10), list_complete(B, list, 20)]);
+    // B waits for what became of a; the last word to A comes before.
+    let effects = lost(&mut watch, vec![present("a", "ua2", 40)], 50);
+    let list = list_of(&effects, A);
+    assert!(!effects.contains(&Effect::Joined(A)));
+    let rest = run(&mut watch, [listed(A, list, "b", "ub", 11), list_complete(A, list, 100)]);
+    let effects = [effects, rest].concat();
+    assert_eq!(told(&effects, A), ["left b ub 11", "deleted a ua 10 gap"]);
+    assert_eq!(effects.last(), Some(&Effect::Joined(A)));
+}
