@@ -192,6 +192,12 @@ impl Journal {
         self.memory.free(freed);
     }
 
+    /// The Watch is over: nothing of it is kept, also not of a commit that is under way.
+    pub fn forget(&self) {
+        let freed = self.lock().forget();
+        self.memory.free(freed);
+    }
+
     /// The number of the first Change of this process. What is older may have been told by one before, which could not
     /// store that it was.
     pub fn begun(&self) -> u64 {

@@ -353,6 +353,14 @@ impl Tail {
         freed
     }
 
+    /// Nothing is kept any longer. Says how many bytes are free by that.
+    pub(super) fn forget(&mut self) -> usize {
+        let waiting = self.changes.iter_mut().filter_map(Option::take);
+        let freed = waiting.map(|waiting| waiting.bytes()).sum::<usize>();
+        self.unflushed = 0;
+        freed + std::mem::take(&mut self.held)
+    }
+
     pub(super) fn begun(&self) -> u64 {
         self.begun
     }

@@ -319,3 +319,39 @@ fn chunks_of_which_little_is_open_become_one() {
     journal.settle(A, &[5]);
     assert_eq!(journal.begin_flush().dead, [flush.chunk]);
 }
+
+#[test]
+fn a_watch_that_is_over_keeps_no_memory_also_not_of_a_commit_under_way() {
+    let journal = journal();
+    append(&journal, 1..=2, &[A]);
+    assert_eq!(take(&journal, A, 1), [1]);
+    journal.begin_flush();
+    journal.settle(A, &[1]);
+    append(&journal, 3..=3, &[A]);
+    journal.forget();
+    assert_eq!(journal.memory().used(), 0);
+    // A lane may still have some of it.
+    journal.settle(A, &[2, 3]);
+    assert_eq!(journal.memory().used(), 0);
+}
+
+#[test]
+fn a_commit_that_is_tried_again_holds_only_what_is_open_by_then() {
+    let journal = journal();
+    append(&journal, 1..=3, &[A, B]);
+    assert_eq!(take(&journal, A, 9), [1, 2, 3]);
+    assert_eq!(take(&journal, B, 2), [1, 2]);
+    let mut flush = journal.begin_flush();
+    journal.settle(A, &[1, 2]);
+    journal.settle(B, &[1]);
+    journal.renew_flush(&mut flush);
+    let open = |record: &Arc<JournalRecord>| {
+        (record.number, record.to.iter().map(|to| to.slot.0).collect::<Vec<_>>())
+    };
+    assert_eq!(flush.entries.iter().map(open).collect::<Vec<_>>(), [(2, vec![1]), (3, vec![0, 1])]);
+    journal.end_flush(made_of(&flush, 1));
+    assert_eq!(journal.memory().used(), 0);
+    journal.settle(A, &[3]);
+    journal.settle(B, &[2]);
+    assert_eq!(journal.begin_flush().dead, [0; 0], "B has not settled the last");
+}

@@ -491,6 +491,7 @@ impl Driver {
                 {
                     tracing::error!(kind = %self.name.kind, %error, "unable to remove the state of a watch");
                 }
+                self.journal.forget();
                 let _ = done.send(());
                 return Err(Over);
             }
