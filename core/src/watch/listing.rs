@@ -1,11 +1,12 @@
 //! The LIST that brings one Subscription what exists, and how it comes to follow the Watch when that is complete.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Effect;
 use super::Watch;
 use super::decide::Source;
-use super::follower::{Held, Phase};
+use super::follower::{Follower, Held, Phase};
 use super::saved::{Doubted, Told};
 use super::telling::Telling;
 use super::view::View;
@@ -45,35 +46,29 @@ impl Watch {
         self.newest = self.newest.max(meta.resource_version);
         let mut telling = Telling::new(self.epoch);
         let selected = follower.selection.selects(&meta.key);
-        if was.is_some() {
+        if let Some(Doubted { told, .. }) = self.doubts.get(&doubted)
+            && self.comes_again(slot, &meta.key, told)
+        {
+            // With everything before and after it; and if the stream is lost until then, a snapshot says what became of it.
+            if let Some(doubt) = self.doubts.get_mut(&doubted) {
+                doubt.listed = true;
+            }
+            if was.is_none() {
+                return;
+            }
+        } else if was.is_some() {
             match self.doubts.get_mut(&doubted) {
                 Some(doubt) if doubt.told.uid == meta.uid => doubt.listed = true,
                 // It was over before this life, which the stream brings: so it must not sort after it.
                 Some(_) => {
                     if let Some(Doubted { told, .. }) = self.doubts.remove(&doubted) {
-                        self.tell_gone(
-                            slot,
-                            &meta.key,
-                            &told,
-                            meta.resource_version.previous(),
-                            &mut telling,
-                        );
+                        let gone_at = meta.resource_version.previous();
+                        self.tell_gone(slot, &meta.key, &told, gone_at, &mut telling);
                     }
                 }
                 None => {}
             }
         } else {
-            // What was told after the position comes again in the stream, with everything before and after it.
-            let after = |told: &Told| {
-                self.position.is_some_and(|position| told.version > position) && told.epoch == self.epoch
-            };
-            if streamed
-                && selected
-                && let Some(doubt) = self.doubts.get_mut(&doubted).filter(|doubt| after(&doubt.told))
-            {
-                doubt.listed = true;
-                return;
-            }
             match self.doubts.remove(&doubted).map(|doubt| doubt.told) {
                 Some(doubt) if doubt.uid == meta.uid => {
                     missed = streamed || doubt.is_before(meta, self.epoch);
@@ -221,13 +216,30 @@ impl Watch {
         version: ResourceVersion,
         effects: &mut Vec<Effect>,
     ) {
-        let of_slot = |(doubted, _): &(Slot, ObjectKey), doubt: &mut Doubted| {
+        let of_slot = self.doubts.iter().filter(|((doubted, _), _)| *doubted == slot);
+        let again = of_slot.filter(|((_, key), doubt)| self.comes_again(slot, key, &doubt.told));
+        let again: BTreeSet<_> = again.map(|((_, key), _)| key.clone()).collect();
+        let of_slot = |(doubted, key): &(Slot, ObjectKey), doubt: &mut Doubted| {
             // What a LIST showed is there, and the stream goes on with it.
-            *doubted == slot && !std::mem::take(&mut doubt.listed)
+            *doubted == slot && !std::mem::take(&mut doubt.listed) && !again.contains(key)
         };
         let doubts = self.doubts.extract_if(.., of_slot).map(|((_, key), doubt)| (key, doubt.told));
         let gone: Vec<_> = doubts.collect();
         self.tell_all_gone(slot, gone, version, effects);
+    }
+
+    /// Whether the stream resumes before `told` and brings it again, to who still goes on with the name.
+    fn comes_again(&self, slot: Slot, key: &ObjectKey, told: &Told) -> bool {
+        let after = self.position().is_some_and(|position| told.version > position);
+        let follower = self.followers.get(slot);
+        let goes_on = |follower: &Follower| {
+            follower.selection.selects(key)
+                && match &follower.phase {
+                    Phase::Listing { view, .. } | Phase::Seam { view, .. } => view.follows(key),
+                    Phase::Following => true,
+                }
+        };
+        after && told.epoch == self.epoch && follower.is_some_and(goes_on)
     }
 
     /// Where the Watch has decided everything up to the version of the LIST, Known and the view agree, and the view

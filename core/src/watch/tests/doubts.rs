@@ -62,11 +62,21 @@ fn what_may_have_been_told_of_another_life_is_over_although_one_before_it_is_kno
 
 #[test]
 fn what_a_list_shows_to_be_over_ends_before_the_life_that_the_stream_still_brings() {
-    let mut watch = crashed(&[("a", "ub", 20)]);
-    let told_now = listed(&mut watch, only(&["shop"]), "a", "uc", 30);
-    assert_eq!(told_now, [("deleted a ub 20 gap".to_owned(), ResourceVersion(29))]);
-    let effects = run(&mut watch, [Input::Resumed, deleted("a", "ub", 29), present("a", "uc", 30)]);
-    assert_eq!(told(&effects, A), ["deleted a ua 10 gap", "added a uc 30"]);
+    let mut watch = crashed(&[("a", "u", 9)]);
+    let told_now = listed(&mut watch, only(&["shop"]), "a", "ub", 30);
+    assert_eq!(told_now, [("deleted a u 9 gap".to_owned(), ResourceVersion(29))]);
+    let effects = run(&mut watch, [Input::Resumed, deleted("a", "ua", 29), present("a", "ub", 30)]);
+    assert_eq!(told(&effects, A), ["deleted a ua 29", "added a ub 30"]);
+}
+
+#[test]
+fn the_end_of_what_was_told_after_the_position_is_left_to_the_stream() {
+    let mut watch = crashed(&[("b", "ub", 20), ("c", "uc", 21)]);
+    assert_eq!(listed(&mut watch, only(&["shop"]), "b", "ud", 30), []);
+    let rest =
+        [present("b", "ub", 20), present("c", "uc", 21), deleted("c", "uc", 22), deleted("b", "ub", 29)];
+    let effects = run(&mut watch, [Input::Resumed].into_iter().chain(rest));
+    assert_eq!(told(&effects, A), ["added b ub 20", "added c uc 21", "deleted c uc 22", "deleted b ub 29"]);
 }
 
 #[test]
