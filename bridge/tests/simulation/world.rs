@@ -173,6 +173,10 @@ impl World {
     /// From now on nothing that is written reaches the disk.
     pub(crate) fn hold_back(&self) {
         self.disk.hold_back();
+        for subscription in self.subscriptions.values() {
+            // Also where nothing was told yet.
+            self.broker.with_topic(&subscription.uid, |_| ());
+        }
         self.broker.with_topics(Topic::hold_back);
     }
 
