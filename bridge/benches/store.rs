@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tidings_bridge::state::Store;
 use tidings_bridge::state::record::{
-    Commit, JournalRecord, Recipient, SubscriptionRecord, WatchName, WatchRecord,
+    Commit, Flush, JournalRecord, Recipient, SubscriptionRecord, WatchName, WatchRecord,
 };
 use tidings_bridge::state::sqlite::SqliteStore;
 use tidings_core::change::{Change, ChangeKind, Epoch};
@@ -73,15 +73,16 @@ fn store(folder: &Path, size: usize) -> Result<Vec<Value>> {
     let mut chunks = Vec::new();
     for _ in 0..EVENTS / size {
         let commit = work.commit(size, Vec::new());
-        chunks.push(commit.chunk);
-        spent.measure(|| store.commit(&commit).map(|taken| bytes += taken))?;
+        let flushed = spent.measure(|| store.commit(&commit))?;
+        bytes += flushed.chunks.iter().map(|chunk| chunk.bytes).sum::<u64>();
+        chunks.extend(flushed.chunks.into_iter().map(|chunk| chunk.chunk));
     }
     let disk = (store.size()? - before) as f64;
-    let mut read = Spent::default();
+    let (mut read, mut entries) = (Spent::default(), 0);
     for chunk in &chunks {
-        let entries = read.measure(|| store.read(&name(), *chunk))?;
-        anyhow::ensure!(entries.len() == size, "an entry is missing");
+        entries += read.measure(|| store.read(&name(), *chunk))?.len();
     }
+    anyhow::ensure!(entries == EVENTS / size * size, "an entry is missing");
     let mut drain = Spent::default();
     for dead in chunks.chunks(8) {
         let commit = Commit { difference: Difference::default(), ..work.commit(0, dead.to_vec()) };
@@ -111,7 +112,7 @@ fn log(folder: &Path, size: usize) -> Result<Vec<Value>> {
         let commit = work.commit(size, Vec::new());
         spent.measure(|| -> Result<()> {
             let mut records = Vec::new();
-            for entry in &commit.entries {
+            for entry in &commit.journal.entries {
                 let start = records.len();
                 records.extend([0; 8]);
                 records = postcard::to_extend(&**entry, records)?;
@@ -244,7 +245,8 @@ impl Work {
             known.push((key(self.object), Some(entry(self.object, self.number))));
             entries.push(Arc::new(self.change()));
         }
-        self.chunk += 1;
+        // A commit makes several.
+        self.chunk += 1000;
         let subscription = SubscriptionRecord {
             slot: Slot(0),
             uid: "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0".into(),
@@ -259,7 +261,8 @@ impl Work {
             ..WatchRecord::default()
         };
         let difference = Difference { known, ..Difference::default() };
-        Commit { watch: name(), record, difference, entries, chunk: self.chunk, dead }
+        let journal = Flush { entries, chunk: self.chunk, dead, merge: Vec::new() };
+        Commit { watch: name(), record, difference, journal }
     }
 
     fn change(&mut self) -> JournalRecord {

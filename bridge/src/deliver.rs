@@ -69,7 +69,7 @@ pub struct Source {
 #[derive(Debug)]
 pub enum SourceChange {
     /// Take from there, or go on with another context.
-    Follow(Box<Source>),
+    Follow(Arc<Source>),
     /// Take nothing more from this Watch; what is under way is given up.
     Leave(u64),
 }

@@ -1,5 +1,7 @@
 //! Which resource the cluster serves for a kind, or for a name as `kubectl` takes it.
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIResource, APIResourceList};
 use tidings_core::route::{Kind, Resource};
 
@@ -20,6 +22,9 @@ pub enum Error {
     /// The API server did not answer, or not well.
     #[error("unable to ask the API server what it serves: {0}")]
     Api(String),
+    /// It did not answer.
+    #[error("the API server did not say within {0:?} what it serves")]
+    Silent(Duration),
     /// No resource has that name.
     #[error("the cluster serves no resource called {0:?}; `kubectl api-resources` lists what there is")]
     Unknown(String),

@@ -1,14 +1,15 @@
 //! The Journal of one Watch: the Changes that are decided and not yet settled by everybody who is told of them.
 //!
-//! Its tail is in memory, bounded in bytes over all Watches. A flush writes what is still open in the tail as one
-//! *chunk* of the state store, after which memory does not hold it any more; a lane that has not got that far reads
-//! the chunk. Where there is no store, the tail is all there is, and a Watch waits while it is full.
+//! Its tail is in memory, bounded in bytes over all Watches. A flush writes what is still open in the tail as *chunks*
+//! of the state store, after which memory does not hold it any more; a lane that has not got that far reads the chunks,
+//! one at a time. Where there is no store, the tail is all there is, and a Watch waits while it is full.
 //!
 //! Lanes take Changes in order, as much as they want to hold, and settle them in any order.
 //!
 //! Before: bridge/src/watch/driver.rs
 //! Next: bridge/src/deliver.rs
 
+mod stored;
 mod tail;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +21,7 @@ use tidings_core::known::Slot;
 use tidings_core::object::ResourceVersion;
 use tokio::sync::Notify;
 
-use crate::state::record::{ChunkRecord, JournalRecord};
+use crate::state::record::{ChunkRecord, Flush, Flushed, JournalRecord};
 use tail::Tail;
 
 /// The memory that the tails of all Watches share.
@@ -38,6 +39,15 @@ pub struct Journal {
     tail: Arc<Mutex<Tail>>,
 }
 
+/// What a lane has room for.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// So many Changes.
+    pub changes: usize,
+    /// So many bytes of them; the last one may go beyond.
+    pub bytes: usize,
+}
+
 /// What a lane gets when it asks for more.
 #[derive(Debug)]
 pub enum Taken {
@@ -49,17 +59,15 @@ pub enum Taken {
     Nothing,
 }
 
-/// What is to be written with the next commit.
-#[derive(Debug)]
-pub struct Flush {
-    /// The number of the chunk.
-    pub chunk: u64,
-    /// What is in it; may be nothing.
-    pub entries: Vec<Arc<JournalRecord>>,
-    /// Everything below this number is settled or stored with it.
-    pub next: u64,
-    /// Chunks that nobody needs any more.
-    pub dead: Vec<u64>,
+/// What one Subscription has in the store and did not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// Whose it is.
+    pub slot: Slot,
+    /// The chunks it is in, in order.
+    pub chunks: Vec<u64>,
+    /// The number of the last Change in them.
+    pub last: u64,
 }
 
 /// How one Subscription stands in a Journal.
@@ -162,25 +170,38 @@ impl Journal {
         self.memory.take(taken);
     }
 
-    /// Takes for `slot` up to `most` Changes.
-    pub fn take(&self, slot: Slot, most: usize) -> Taken {
-        self.lock().take(slot, most)
+    /// Takes for `slot` what there is room for.
+    pub fn take(&self, slot: Slot, room: Room) -> Taken {
+        self.lock().take(slot, room)
     }
 
-    /// Takes for `slot` what it still wants of a chunk that was read.
-    pub fn take_stored(
-        &self,
-        slot: Slot,
-        chunk: u64,
-        records: Vec<JournalRecord>,
-    ) -> Vec<Arc<JournalRecord>> {
-        self.lock().take_stored(slot, chunk, records)
+    /// Takes for `slot` what it still wants of a chunk that was read. Nothing while its backlog is looked through: then it
+    /// is to be read again.
+    pub fn take_stored(&self, slot: Slot, records: &[Arc<JournalRecord>]) -> Vec<Arc<JournalRecord>> {
+        self.lock().take_stored(slot, records)
+    }
+
+    /// Whether the chunk is still there: it may have been merged with others, or settled, since it was asked for.
+    pub fn holds(&self, chunk: u64) -> bool {
+        self.lock().holds(chunk)
     }
 
     /// These Changes are settled for `slot`.
     pub fn settle(&self, slot: Slot, numbers: &[u64]) {
         let freed = self.lock().settle(slot, numbers);
         self.memory.free(freed);
+    }
+
+    /// The Watch is over: nothing of it is kept, also not of a commit that is under way.
+    pub fn forget(&self) {
+        let freed = self.lock().forget();
+        self.memory.free(freed);
+    }
+
+    /// The number of the first Change of this process. What is older may have been told by one before, which could not
+    /// store that it was.
+    pub fn begun(&self) -> u64 {
+        self.lock().begun()
     }
 
     /// How `slot` stands.
@@ -208,25 +229,43 @@ impl Journal {
         self.lock().begin_flush()
     }
 
-    /// The commit is done, and the chunk it made of these entries takes so many bytes.
-    pub fn end_flush(&self, flush: &Flush, entries: &[Arc<JournalRecord>], bytes: usize) {
-        let freed = self.lock().end_flush(flush, entries, bytes);
+    /// The commit failed and is to be tried again: by then there is less to write, and more to remove. What is settled by
+    /// everybody takes no memory any more: while the store takes nothing, who is well must not run out of it.
+    pub fn renew_flush(&self, flush: &mut Flush) {
+        let freed = self.lock().renew_flush(flush);
         self.memory.free(freed);
     }
 
-    /// Somebody who has more than `quota` bytes in the store, and the chunks they are in, oldest first.
-    pub fn over_quota(&self, quota: u64) -> Option<(Slot, Vec<u64>)> {
-        self.lock().over_quota(quota)
+    /// The commit is done, and made this of the flush.
+    pub fn end_flush(&self, flushed: Flushed) {
+        let freed = self.lock().end_flush(flushed);
+        self.memory.free(freed);
     }
 
-    /// Those of the records of a chunk that `slot` has not taken.
-    pub fn wanted(&self, slot: Slot, records: Vec<JournalRecord>) -> Vec<JournalRecord> {
-        self.lock().wanted(slot, records)
+    /// The number of the next Change, and with a flush that of the first one that is not in it.
+    pub fn next(&self) -> u64 {
+        self.lock().next()
     }
 
-    /// Leaves out of the backlog of `slot`, up to `chunk`, what is not kept. Says how many Changes that were.
-    pub fn compact(&self, slot: Slot, chunk: u64, quota: u64, compacted: &Compacted) -> u64 {
-        self.lock().compact(slot, chunk, quota, compacted)
+    /// The backlog of somebody who has more than `quota` bytes in the store. It is held until
+    /// [`Journal::end_compaction`] or [`Journal::release`]: what is told meanwhile could be left without its end.
+    pub fn begin_compaction(&self, quota: u64) -> Option<Backlog> {
+        self.lock().begin_compaction(quota)
+    }
+
+    /// Keeps those of the records of a chunk that `slot` has not taken.
+    pub fn wanted(&self, slot: Slot, records: &mut Vec<JournalRecord>) {
+        self.lock().wanted(slot, records);
+    }
+
+    /// Leaves out of the backlog what is not kept. Says how many Changes that were.
+    pub fn end_compaction(&self, backlog: &Backlog, quota: u64, compacted: &Compacted) -> u64 {
+        self.lock().end_compaction(backlog, quota, compacted)
+    }
+
+    /// The backlog of `slot` stays as it is.
+    pub fn release(&self, slot: Slot) {
+        self.lock().release(slot);
     }
 
     fn lock(&self) -> MutexGuard<'_, Tail> {

@@ -14,9 +14,9 @@ pub mod told;
 use std::io;
 use std::path::PathBuf;
 
-pub use shared::{Chunks, State};
+pub use shared::{Chunks, Disk, State};
 
-use record::{Commit, JournalRecord, StoredWatch, WatchName, WatchRecord};
+use record::{Commit, Flushed, JournalRecord, StoredWatch, WatchName, WatchRecord};
 
 /// Where state is kept. Calls block; whoever calls from async code moves them to a thread that may.
 pub trait Store: Send {
@@ -29,11 +29,11 @@ pub trait Store: Send {
     /// The Watches there are, without what is large.
     fn watches(&mut self) -> Result<Vec<(WatchName, WatchRecord)>, Error>;
 
-    /// Everything of one Watch but the bodies of its Journal; nothing when it was never stored.
+    /// Everything of one Watch but the entries of its Journal; nothing when it was never stored.
     fn load(&mut self, watch: &WatchName) -> Result<Option<StoredWatch>, Error>;
 
-    /// Stores a difference: all of it or, with an error, nothing. Says how many bytes the chunk takes.
-    fn commit(&mut self, commit: &Commit) -> Result<usize, Error>;
+    /// Stores a difference: all of it or, with an error, nothing. Says what was made of its flush.
+    fn commit(&mut self, commit: &Commit) -> Result<Flushed, Error>;
 
     /// The entries of one chunk, in order.
     fn read(&mut self, watch: &WatchName, chunk: u64) -> Result<Vec<JournalRecord>, Error>;

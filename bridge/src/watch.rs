@@ -209,7 +209,7 @@ impl Parts {
         };
         let StoredWatch { record, saved, chunks } = stored.unwrap_or_default();
         let WatchRecord { resource, head, next, subscriptions } = record;
-        let (told, doubts) = state.told_log(&name)?;
+        let (told, doubts) = state.told_log(&name, next)?;
         let on =
             |slot| head.followers.iter().find(|follower| follower.slot == slot).map(|follower| follower.on);
         let of_watch = state.chunks(&name);

@@ -16,6 +16,8 @@ mod api_server;
 mod broker;
 #[path = "simulation/coverage.rs"]
 mod coverage;
+#[path = "simulation/disk.rs"]
+mod disk;
 #[path = "simulation/etcd.rs"]
 mod etcd;
 #[path = "simulation/event.rs"]
@@ -28,6 +30,8 @@ mod process;
 mod runner;
 #[path = "simulation/schedule.rs"]
 mod schedule;
+#[path = "simulation/stories.rs"]
+mod stories;
 #[path = "simulation/subscription.rs"]
 mod subscription;
 #[path = "simulation/topic.rs"]

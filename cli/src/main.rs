@@ -4,6 +4,7 @@ mod args;
 mod bridge;
 mod cluster;
 mod logs;
+mod memory;
 mod output;
 mod shutdown;
 mod state;
@@ -17,11 +18,8 @@ use tidings_config::process::load;
 
 use crate::args::{Cli, Command};
 
-/// A third of the bridge's time went into the C library's allocator: an Event is many small strings.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    memory::give_back();
     // More than one TLS implementation is compiled in, and rustls refuses to choose. An error says that one is
     // installed, which is what is wanted.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

@@ -110,7 +110,7 @@ fn summary(folder: &Path, reader: &mut StateReader, style: &Style) -> String {
         folder.display(),
         reader.schema(),
         cluster.as_deref().unwrap_or("not known yet"),
-        size(usize::try_from(reader.size()).unwrap_or(usize::MAX)),
+        size(reader.size()),
     )
 }
 
@@ -119,13 +119,13 @@ fn watch(reader: &mut StateReader, contents: &WatchContents, style: &Style) -> S
     let place = contents.name.namespace.as_ref().map(|name| format!(" in {name}")).unwrap_or_default();
     let mut text = format!("\n{bold}{}{place}{plain}\n", contents.name.kind);
     let (saved, chunks) = (reader.saved(contents), reader.chunks(contents));
-    let changes: usize = chunks.iter().map(|chunk| chunk.index.len()).sum();
-    let bytes: usize = chunks.iter().map(|chunk| chunk.bytes).sum();
+    let changes = chunks.iter().map(|chunk| chunk.entries).sum();
+    let bytes = chunks.iter().map(|chunk| chunk.bytes).sum();
     // Writing to a String cannot fail.
     if let Some(record) = &contents.record {
         let _ = writeln!(text, "  position  {}", position(&record.head));
     }
-    let _ = writeln!(text, "  known     {} objects", grouped(saved.known.len()));
+    let _ = writeln!(text, "  known     {} objects", grouped(saved.known.len() as u64));
     let _ = writeln!(
         text,
         "  journal   {} changes in {} chunks, {}",
@@ -157,7 +157,7 @@ fn position(head: &Head) -> String {
 }
 
 /// With one digit behind the point, in the unit that makes it short.
-fn size(bytes: usize) -> String {
+fn size(bytes: u64) -> String {
     let (unit, name) = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
         .into_iter()
         .find(|(unit, _)| bytes >= *unit)
@@ -170,7 +170,7 @@ fn size(bytes: usize) -> String {
 }
 
 /// `1,234,567`.
-fn grouped(number: usize) -> String {
+fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

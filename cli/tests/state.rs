@@ -12,7 +12,7 @@ use serde_json::Value;
 use support::{stderr, stdout, tidings};
 use tidings_bridge::state::Store;
 use tidings_bridge::state::record::{
-    Commit, JournalRecord, Recipient, SubscriptionRecord, WatchName, WatchRecord,
+    Commit, Flush, JournalRecord, Recipient, SubscriptionRecord, WatchName, WatchRecord,
 };
 use tidings_bridge::state::sqlite::SqliteStore;
 use tidings_core::change::{Change, ChangeKind, Epoch};
@@ -54,9 +54,7 @@ fn store(folder: &Path) -> SqliteStore {
         watch: WatchName { kind: Kind::new("example.com/v1", "Order"), namespace: None },
         record: WatchRecord { head, next: 3, subscriptions: vec![subscription], resource: None },
         difference: Difference { known: known.collect(), ..Difference::default() },
-        entries: vec![entry(1), entry(2)],
-        chunk: 1,
-        dead: Vec::new(),
+        journal: Flush { entries: vec![entry(1), entry(2)], chunk: 1, ..Flush::default() },
     };
     store.commit(&commit).unwrap();
     store

@@ -91,7 +91,7 @@ pub struct BridgeSettings {
 #[schemars(inline)]
 pub struct Backfill {
     /// Most requests, each for one version of one object, every time history was lost. What is not recovered is marked
-    /// in Events. `0` recovers nothing, and is the default until more is proven; 1000 is what it is made for.
+    /// in Events. `0` recovers nothing.
     pub requests: u32,
     /// Most requests at the same time.
     pub at_once: NonZeroU32,
@@ -163,7 +163,7 @@ impl Default for BridgeSettings {
 impl Default for Backfill {
     fn default() -> Self {
         Self {
-            requests: 0,
+            requests: 1000,
             at_once: NonZeroU32::MIN.saturating_add(3),
             rate: NonZeroU32::MIN.saturating_add(49),
             timeout: Duration::from_secs(30),

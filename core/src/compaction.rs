@@ -39,13 +39,17 @@ pub struct Compacted {
 /// The backlog of one name.
 #[derive(Debug)]
 struct Name {
-    /// What the Subscription was told of before the backlog.
+    /// What the Subscription was told of before the backlog, or may have been.
     told: Option<Uid>,
+    /// It was told, and not only may have been.
+    surely: bool,
     /// How many Changes.
     count: u64,
     newest: Newest,
     /// The last that says that the life is over that was told of.
     end_of_told: Option<u64>,
+    /// The same of lives before it.
+    ends: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -58,20 +62,26 @@ struct Newest {
 // === impl Compaction ===
 
 impl Compaction {
-    /// The next Change of the backlog.
-    pub fn add(&mut self, number: u64, change: &Change) {
+    /// The next Change of the backlog. `doubtful`: a process before had it, and may have told it.
+    pub fn add(&mut self, number: u64, change: &Change, doubtful: bool) {
         self.seen += 1;
         let uid = change.uid();
         let newest = Newest { number, kind: change.kind, uid: uid.clone() };
         let name = self.names.entry(change.key().clone()).or_insert_with(|| Name {
             // Of an object that appears in the backlog nothing was told before.
             told: (!appears(change.kind)).then(|| uid.clone()),
+            surely: true,
             count: 0,
             newest: Newest { number, kind: change.kind, uid: uid.clone() },
             end_of_told: None,
+            ends: Vec::new(),
         });
         name.count += 1;
         name.newest = newest;
+        if doubtful && appears(change.kind) {
+            name.ends.extend(name.end_of_told.take());
+            (name.told, name.surely) = (Some(uid.clone()), false);
+        }
         if name.told.as_ref() == Some(uid) {
             // An object that left and came back is not over.
             name.end_of_told = ends(change.kind).then_some(number);
@@ -82,16 +92,16 @@ impl Compaction {
     /// over. What came and went untold is left out.
     pub fn finish(self) -> Compacted {
         let mut kept = BTreeMap::new();
-        for Name { told, count, newest, end_of_told } in self.names.into_values() {
+        for Name { told, surely, count, newest, end_of_told, ends: over } in self.names.into_values() {
             if count == 1 {
                 kept.insert(newest.number, None);
                 continue;
             }
-            if let Some(end) = end_of_told {
+            for end in over.into_iter().chain(end_of_told) {
                 kept.insert(end, Some(Mark::Gap));
             }
             if !ends(newest.kind) {
-                let continues = told.as_ref() == Some(&newest.uid) && end_of_told.is_none();
+                let continues = surely && told.as_ref() == Some(&newest.uid) && end_of_told.is_none();
                 kept.insert(newest.number, Some(if continues { Mark::Gap } else { Mark::GapAdded }));
             }
         }
@@ -136,7 +146,7 @@ mod tests {
     fn compact(changes: &[(ChangeKind, &str)]) -> (Vec<(u64, Option<Mark>)>, u64) {
         let mut compaction = Compaction::default();
         for (number, (kind, uid)) in (1..).zip(changes) {
-            compaction.add(number, &change(*kind, uid, number));
+            compaction.add(number, &change(*kind, uid, number), false);
         }
         let Compacted { kept, left_out } = compaction.finish();
         (kept.into_iter().collect(), left_out)
@@ -159,6 +169,23 @@ mod tests {
         assert_eq!(compact(&[(Added, "a"), (Deleted, "a")]), (vec![], 2));
         let lives = [(Deleted, "a"), (Added, "b"), (Deleted, "b"), (Added, "c"), (Updated, "c")];
         assert_eq!(compact(&lives), (vec![(1, Some(Mark::Gap)), (5, Some(Mark::GapAdded))], 3));
+    }
+
+    #[test]
+    fn the_end_of_what_a_process_before_may_have_told_is_kept() {
+        use ChangeKind::{Added, Deleted, Updated};
+        let compact = |changes: &[(ChangeKind, &str)]| {
+            let mut compaction = Compaction::default();
+            for (number, (kind, uid)) in (1..).zip(changes) {
+                compaction.add(number, &change(*kind, uid, number), number <= 2);
+            }
+            compaction.finish().kept.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(compact(&[(Added, "a"), (Updated, "a"), (Deleted, "a")]), [(3, Some(Mark::Gap))]);
+        assert_eq!(compact(&[(Added, "a"), (Updated, "a"), (Updated, "a")]), [(3, Some(Mark::GapAdded))]);
+        let lives = [(Deleted, "a"), (Added, "b"), (Deleted, "b"), (Added, "c")];
+        let kept = [(1, Some(Mark::Gap)), (3, Some(Mark::Gap)), (4, Some(Mark::GapAdded))];
+        assert_eq!(compact(&lives), kept);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Next: bridge/src/status.rs
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,24 @@ struct Opened {
     decided: u64,
 }
 
+// === impl SavedCursor ===
+
+impl SavedCursor {
+    /// The same as far as it concerns Changes before the number `end`.
+    #[must_use]
+    pub fn before(mut self, end: u64) -> Self {
+        self.next = self.next.min(end);
+        self.unsettled.retain(|number| *number < end);
+        self.marks.retain(|(number, _)| *number < end);
+        self
+    }
+
+    /// Whether the Change with this number was not settled.
+    pub fn is_open(&self, number: u64) -> bool {
+        number >= self.next || self.unsettled.binary_search(&number).is_ok()
+    }
+}
+
 // === impl Cursor ===
 
 impl Cursor {
@@ -82,6 +101,11 @@ impl Cursor {
     /// Whether it is not settled, taken or not.
     pub fn is_open(&self, number: u64) -> bool {
         self.wants(number) || self.unsettled.contains_key(&number)
+    }
+
+    /// How many of the Changes with these numbers were taken and are not settled.
+    pub fn taken(&self, numbers: RangeInclusive<u64>) -> u64 {
+        self.unsettled.range(numbers).count() as u64
     }
 
     /// Takes the Change `number`, which was decided at `decided` (milliseconds since 1970) while the Watch stood at

@@ -228,6 +228,16 @@ impl<T: Clone> Delivery<T> {
         self.ready.extend(std::mem::take(&mut self.blocked).into_keys());
     }
 
+    /// Whether the last batch failed as a whole, so that the sink is in trouble and nothing is tried for a while.
+    pub fn is_paused(&self) -> bool {
+        self.failed_batches > 0
+    }
+
+    /// The sink is well again: it is tried at once, with little at first, as after any pause.
+    pub fn resume(&mut self) {
+        self.paused_until = Duration::ZERO;
+    }
+
     /// The keys that are held back for ever, and why.
     pub fn blocked(&self) -> &BTreeMap<ObjectKey, Rejection> {
         &self.blocked

@@ -52,7 +52,10 @@ pub struct Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slots {
     low: u64,
-    high: Vec<u64>,
+    /// A pointer is all it costs an object where there are no more.
+    #[serde(with = "words")]
+    #[expect(clippy::box_collection, reason = "three words less of each object")]
+    high: Option<Box<Vec<u64>>>,
 }
 
 // === impl Known ===
@@ -205,13 +208,13 @@ impl Slots {
     pub fn contains(&self, slot: Slot) -> bool {
         match slot.0.checked_sub(64) {
             None => self.low & 1 << slot.0 != 0,
-            Some(high) => self.high.get(high / 64).is_some_and(|word| word & 1 << (high % 64) != 0),
+            Some(high) => self.high().get(high / 64).is_some_and(|word| word & 1 << (high % 64) != 0),
         }
     }
 
     /// Whether there is one.
     pub fn any(&self) -> bool {
-        self.low != 0 || self.high.iter().any(|word| *word != 0)
+        self.low != 0 || self.high().iter().any(|word| *word != 0)
     }
 
     /// Adds `slot`.
@@ -219,10 +222,11 @@ impl Slots {
         match slot.0.checked_sub(64) {
             None => self.low |= 1 << slot.0,
             Some(high) => {
-                if self.high.len() <= high / 64 {
-                    self.high.resize(high / 64 + 1, 0);
+                let words = self.high.get_or_insert_default();
+                if words.len() <= high / 64 {
+                    words.resize(high / 64 + 1, 0);
                 }
-                self.high[high / 64] |= 1 << (high % 64);
+                words[high / 64] |= 1 << (high % 64);
             }
         }
     }
@@ -232,17 +236,48 @@ impl Slots {
         match slot.0.checked_sub(64) {
             None => self.low &= !(1 << slot.0),
             Some(high) => {
-                if let Some(word) = self.high.get_mut(high / 64) {
+                if let Some(word) = self.high.as_mut().and_then(|words| words.get_mut(high / 64)) {
                     *word &= !(1 << (high % 64));
                 }
             }
         }
+    }
+
+    fn high(&self) -> &[u64] {
+        self.high.as_deref().map_or(&[], Vec::as_slice)
+    }
+}
+
+/// How the rest of a set is stored: as a list, which may be empty.
+mod words {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(clippy::ref_option, clippy::box_collection, reason = "the field as it is")]
+    pub(super) fn serialize<S: Serializer>(
+        words: &Option<Box<Vec<u64>>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        words.as_deref().map_or(&[][..], Vec::as_slice).serialize(serializer)
+    }
+
+    #[expect(clippy::box_collection, reason = "the field as it is")]
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Box<Vec<u64>>>, D::Error> {
+        let words = Vec::deserialize(deserializer)?;
+        Ok((!words.is_empty()).then(|| Box::new(words)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_object_takes_about_a_hundred_bytes() {
+        // What the formula of the bound on memory counts with, and the name.
+        assert!(size_of::<(ObjectKey, Kept)>() <= 96, "{} bytes", size_of::<(ObjectKey, Kept)>());
+    }
 
     #[test]
     fn slots_hold_more_than_one_word() {

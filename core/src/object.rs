@@ -6,8 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What an object takes in memory besides its body, in bytes.
-pub(crate) const AROUND: usize = 512;
+/// What an object takes in memory besides its body, with what is kept around it while it waits, in bytes.
+pub(crate) const AROUND: usize = 640;
+/// Of a body, what an allocator adds at most by rounding up.
+const ROUNDED: usize = 8;
 
 /// The name of an object inside its resource: `namespace/name`, or `name` when it is cluster-scoped.
 /// Cheap to clone. It is also the ordering key and, unchanged, the `subject` of every Event.
@@ -19,10 +21,11 @@ pub struct ObjectKey(Arc<str>);
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Uid(UidForm);
 
-/// A UUID takes 16 bytes instead of 36 and an allocation: Known holds one per object.
+/// A UUID takes 16 bytes instead of 36 and an allocation: Known holds one per object. Bytes, because a number of that
+/// size wants to lie at a multiple of 16, and makes everything around it larger.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 enum UidForm {
-    Uuid(u128),
+    Uuid(#[serde(with = "as_number")] [u8; 16]),
     Other(Arc<str>),
 }
 
@@ -92,8 +95,7 @@ impl Meta {
 impl Object {
     /// What it takes in memory, in bytes, for budgets.
     pub fn size(&self) -> usize {
-        // The metadata, the key and what is kept around them.
-        self.body.len() + AROUND
+        self.body.len() + self.body.len() / ROUNDED + AROUND
     }
 }
 
@@ -148,7 +150,7 @@ impl Uid {
     /// Any text is a uid; what is not a canonical UUID just takes more room.
     pub fn new(text: &str) -> Self {
         Self(match parse_uuid(text) {
-            Some(uuid) => UidForm::Uuid(uuid),
+            Some(uuid) => UidForm::Uuid(uuid.to_be_bytes()),
             None => UidForm::Other(text.into()),
         })
     }
@@ -171,20 +173,34 @@ fn parse_uuid(text: &str) -> Option<u128> {
     Some(value)
 }
 
+/// How a UUID is stored.
+mod as_number {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(uuid: &[u8; 16], serializer: S) -> Result<S::Ok, S::Error> {
+        u128::from_be_bytes(*uuid).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 16], D::Error> {
+        u128::deserialize(deserializer).map(u128::to_be_bytes)
+    }
+}
+
 impl fmt::Display for Uid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            UidForm::Other(text) => f.write_str(text),
-            UidForm::Uuid(value) => write!(
-                f,
-                "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-                value >> 96,
-                value >> 80 & 0xffff,
-                value >> 64 & 0xffff,
-                value >> 48 & 0xffff,
-                value & 0xffff_ffff_ffff
-            ),
-        }
+        let uuid = match &self.0 {
+            UidForm::Other(text) => return f.write_str(text),
+            UidForm::Uuid(uuid) => u128::from_be_bytes(*uuid),
+        };
+        write!(
+            f,
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            uuid >> 96,
+            uuid >> 80 & 0xffff,
+            uuid >> 64 & 0xffff,
+            uuid >> 48 & 0xffff,
+            uuid & 0xffff_ffff_ffff
+        )
     }
 }
 

@@ -279,7 +279,7 @@ impl Watch {
                 self.list_complete(slot, list, version, now, &mut effects);
             }
             Input::Answered { number, answer } => self.answered(number, answer, &mut effects),
-            Input::AskedEnough => self.asked_enough(&mut effects),
+            Input::AskedEnough => self.give_up_all(&mut effects),
         }
         effects
     }
@@ -336,30 +336,32 @@ impl Watch {
                 self.empty_streams = if empty { self.empty_streams + 1 } else { 0 };
                 self.stream = if self.empty_streams < EMPTY_STREAMS { Stream::Closed } else { Stream::Lost };
             }
-            Stream::Snapshot { .. } => self.stream = Stream::Lost,
+            Stream::Snapshot { .. } => {
+                self.stream = Stream::Lost;
+                self.gathered(effects);
+            }
             Stream::Closed | Stream::Lost => {}
         }
         if self.stream == Stream::Lost {
             self.empty_streams = 0;
-            self.forget_backfill(effects);
         }
     }
 
     fn expired(&mut self, effects: &mut Vec<Effect>) {
-        self.forget_backfill(effects);
         if matches!(self.stream, Stream::Live { .. } | Stream::Closed)
             && let Some(since) = self.position
         {
             effects.push(Effect::Gap { since });
         }
         self.stream = Stream::Lost;
+        self.gathered(effects);
     }
 
     /// The history that was decided is not the cluster's any more.
     fn rewind(&mut self, now: u64, effects: &mut Vec<Effect>) {
-        self.forget_backfill(effects);
-        self.epoch = Epoch(now.max(self.epoch.0 + 1));
         self.stream = Stream::Lost;
+        self.abandon_backfill(effects);
+        self.epoch = Epoch(now.max(self.epoch.0 + 1));
         (self.position, self.newest) = (None, ResourceVersion::default());
         effects.extend([Effect::Rewound(self.epoch), Effect::Close]);
     }
@@ -369,7 +371,7 @@ impl Watch {
         let position = self.position.map_or(version, |position| position.max(version));
         self.position = Some(position);
         self.newest = self.newest.max(position);
-        self.close_seams(position, effects);
+        self.close_seams(effects);
     }
 }
 

@@ -56,7 +56,7 @@ fn any_mortal_action() -> impl Strategy<Value = Action> {
 fn any_action_with_answers(action: impl Strategy<Value = Action>) -> impl Strategy<Value = Action> {
     prop_oneof![
         75 => action,
-        10 => Just(Action::Answer),
+        10 => (0..9_usize).prop_map(Action::Answer),
         1 => Just(Action::CompactVersions),
         1 => Just(Action::FailAnswer),
         1 => Just(Action::AskedEnough),
@@ -71,11 +71,15 @@ fn any_harmless_action() -> impl Strategy<Value = Action> {
         3 => (0..6_usize).prop_map(Action::Recreate),
         2 => Just(Action::WriteElsewhere),
         25 => Just(Action::Read),
-        20 => Just(Action::Answer),
+        20 => (0..9_usize).prop_map(Action::Answer),
         3 => Just(Action::Break),
         2 => Just(Action::Compact),
         1 => Just(Action::Bookmark),
         2 => Just(Action::Repeat),
+        8 => (1..3_usize).prop_map(Action::ReadList),
+        1 => (1..3_usize, 0..4_usize).prop_map(|(who, what)| Action::Join(who, what)),
+        2 => (1..3_usize, 0..4_usize).prop_map(|(who, what)| Action::Edit(who, what)),
+        1 => (1..3_usize).prop_map(Action::Leave),
     ]
 }
 

@@ -10,15 +10,12 @@ use tidings_testbed::replay::Load;
 
 /// The smallest that can be set: the longest object has to fit.
 const TAIL: u64 = 8 << 20;
-/// What is taken beyond the formula today (issue 4): a chunk of the store can be as large as the Journal's tail, and is
-/// copied when it is written and when it is read; and what the allocator keeps of that.
-const BEYOND: u64 = 80 << 20;
 
 /// Runs the case and compares. What is mapped of the program's file does not count: a build for tests is large.
 async fn stays_inside(load: Load, subscriptions: u64, dead: bool) {
     let case = Case { load, subscriptions, dead, tail: TAIL };
     let Done { bridge, usage, .. } = case.run(support::program().await).await.unwrap();
-    let (taken, bound) = (usage.peak - usage.file, case.bound() + BEYOND);
+    let (taken, bound) = (usage.peak - usage.file, case.bound());
     eprintln!("{} KiB of {} KiB", taken >> 10, bound >> 10);
     assert!(taken <= bound, "{taken} bytes are more than {bound}\n{}", bridge.log_tail());
 }

@@ -11,7 +11,7 @@ use crate::folder::Folder;
 use crate::process::is_root;
 
 /// Enough for the state of a round, and filled at once.
-const SIZE: &str = "size=64m";
+pub const SIZE: u64 = 64 << 20;
 
 /// A mounted tmpfs.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Disk {
         }
         let folder = Folder::temporary("disk")?;
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", SIZE, "tidings-chaos"]).arg(folder.path());
+        mount.args(["-t", "tmpfs", "-o", &format!("size={SIZE}"), "tidings-chaos"]).arg(folder.path());
         let status = mount.status().context("run mount")?;
         if !status.success() {
             eprintln!("no full disks: a tmpfs cannot be mounted here");

@@ -17,14 +17,16 @@ use super::{
     BATCHES, DeliverySettings, Farewell, HELD, HELD_BYTES, LaneReport, NAMED_BLOCKED, Source, SourceChange,
 };
 use crate::clock::{self, Clock};
-use crate::journal::Taken;
+use crate::journal::{Room, Taken};
 use crate::metrics::DeliveryMetrics;
 use crate::state::{self, record::JournalRecord};
 
-/// Between checks of a sink that is not ready.
+/// Between checks of a sink that is not ready, half of it at random: many lanes may have lost the same broker.
 const RECHECK: Duration = Duration::from_secs(2);
 /// Between checks of a sink that is.
 const CHECK: Duration = Duration::from_mins(1);
+/// The Journal hears within this time that a chunk was merged with others.
+const MERGED: Duration = Duration::from_millis(50);
 /// Before a chunk that could not be read is read again.
 const REREAD: Duration = Duration::from_secs(1);
 
@@ -44,20 +46,26 @@ pub(super) struct Worker {
     report: Arc<Mutex<LaneReport>>,
     metrics: DeliveryMetrics,
     clock: Clock,
-    sources: BTreeMap<u64, Source>,
+    sources: BTreeMap<u64, Arc<Source>>,
     delivery: Delivery<Arc<Opened>>,
     /// What the objects in `delivery` take.
     held_bytes: usize,
     batches: FuturesUnordered<BoxFuture<'static, Vec<(ObjectKey, Outcome)>>>,
     /// The chunk that is being read.
     reading: Option<BoxFuture<'static, Read>>,
+    /// The chunk that was read last, for others that come to it.
+    last_read: Option<Arc<[Arc<JournalRecord>]>>,
+    /// The sink is in trouble, and is checked until it says that it is well.
+    asked: bool,
 }
 
 /// A chunk that was read, from which Watch.
 struct Read {
     watch: u64,
     chunk: u64,
-    records: Result<Vec<JournalRecord>, state::Error>,
+    /// How often that was tried before.
+    failures: u32,
+    records: Result<Arc<[Arc<JournalRecord>]>, state::Error>,
 }
 
 /// A Change that was taken from a Journal.
@@ -92,6 +100,8 @@ impl Worker {
             held_bytes: 0,
             batches: FuturesUnordered::new(),
             reading: None,
+            last_read: None,
+            asked: false,
         }
     }
 
@@ -124,13 +134,21 @@ impl Worker {
                     check = self::check(self.target.clone(), Duration::ZERO);
                 }
                 ready = &mut check => {
-                    let pause = if ready.is_ok() { CHECK } else { RECHECK };
+                    let pause =
+                        if ready.is_ok() { CHECK } else { RECHECK.mul_f64(0.5 + clock::jitter() / 2.0) };
                     self.checked(ready);
                     check = self::check(self.target.clone(), pause);
                 }
                 () = wake => {}
                 Some(read) = OptionFuture::from(self.reading.as_mut()) => self.read(read),
-                Some(batch) = self.batches.next() => self.settle(batch),
+                Some(batch) = self.batches.next() => {
+                    self.settle(batch);
+                    // Attempts become rare, and checks do not: who asks knows when it is over.
+                    if self.delivery.is_paused() && !self.asked {
+                        self.asked = true;
+                        check = self::check(self.target.clone(), Duration::ZERO);
+                    }
+                }
                 change = self.inputs.changes.recv(), if !self.inputs.changes.is_closed() => {
                     if let Some(change) = change { self.source(change) }
                 }
@@ -147,44 +165,50 @@ impl Worker {
 
     fn source(&mut self, change: SourceChange) {
         match change {
-            SourceChange::Follow(source) => drop(self.sources.insert(source.watch, *source)),
+            SourceChange::Follow(source) => drop(self.sources.insert(source.watch, source)),
             SourceChange::Leave(watch) => drop(self.sources.remove(&watch)),
         }
     }
 
     /// Takes from the Journals as much as there is room for.
     fn pull(&mut self) {
-        for source in self.sources.clone().into_values() {
+        let sources: Vec<_> = self.sources.values().cloned().collect();
+        for source in sources {
             while self.reading.is_none()
-                && let Some(most) = self.room()
+                && let Some(room) = self.room()
             {
-                match source.journal.take(source.slot, most) {
-                    Taken::Changes(records) => self.take_in(&source, records),
-                    Taken::Stored(chunk) => self.reading = source.read(chunk, Duration::ZERO),
-                    Taken::Nothing => break,
+                match source.journal.take(source.slot, room) {
+                    Taken::Changes(records) => {
+                        self.last_read = None;
+                        self.take_in(&source, records);
+                    }
+                    Taken::Stored(chunk) => self.reading = source.read(chunk, 0),
+                    Taken::Nothing => {
+                        self.last_read = None;
+                        break;
+                    }
                 }
             }
         }
     }
 
-    /// How many Changes may be taken, if any. Those behind a rejected one do not count: they hold back nobody.
-    fn room(&self) -> Option<usize> {
-        let most = self.settings.max_in_flight * HELD;
+    /// What may be taken, if anything. Those behind a rejected one do not count: they hold back nobody.
+    fn room(&self) -> Option<Room> {
+        let changes = self.settings.max_in_flight * HELD;
         let held = self.delivery.pending() - self.delivery.held_back();
-        if self.held_bytes >= HELD_BYTES {
-            let behind: usize =
-                self.delivery.held_back_entries().map(|opened| opened.record.change.size()).sum();
-            if self.held_bytes - behind >= HELD_BYTES {
-                return None;
-            }
+        let mut bytes = self.held_bytes;
+        if bytes >= HELD_BYTES {
+            bytes -=
+                self.delivery.held_back_entries().map(|opened| opened.record.change.size()).sum::<usize>();
         }
-        most.checked_sub(held).filter(|room| *room > 0)
+        let room = Room { changes: changes.saturating_sub(held), bytes: HELD_BYTES.saturating_sub(bytes) };
+        (room.changes > 0 && room.bytes > 0).then_some(room)
     }
 
     fn take_in(&mut self, source: &Source, records: Vec<Arc<JournalRecord>>) {
         self.metrics.routed.inc_by(records.len() as u64);
         for record in records {
-            let Some(to) = record.to.iter().find(|to| to.slot == source.slot) else { continue };
+            let Some(to) = record.recipient(source.slot) else { continue };
             self.held_bytes += record.change.size();
             let key = record.change.key().clone();
             let (watch, generation) = (source.watch, to.generation);
@@ -193,18 +217,24 @@ impl Worker {
     }
 
     /// A chunk was read.
-    fn read(&mut self, Read { watch, chunk, records }: Read) {
+    fn read(&mut self, Read { watch, chunk, failures, records }: Read) {
         self.reading = None;
         let Some(source) = self.sources.get(&watch).cloned() else { return };
         match records {
             Ok(records) => {
-                let records = source.journal.take_stored(source.slot, chunk, records);
-                self.take_in(&source, records);
+                let taken = source.journal.take_stored(source.slot, &records);
+                self.take_in(&source, taken);
+                self.last_read = Some(records);
             }
+            // What is left of it is in another one by now.
+            Err(_) if !source.journal.holds(chunk) => {}
             Err(error) => {
-                tracing::error!(%error, chunk, "unable to read the journal; trying again");
-                self.lock().last_error = Some((self.clock.unix_seconds(), error.to_string()));
-                self.reading = source.read(chunk, REREAD);
+                // Or will be as soon as the Journal hears of it.
+                if failures > 0 {
+                    tracing::error!(%error, chunk, "unable to read the journal; trying again");
+                    self.lock().last_error = Some((self.clock.unix_seconds(), error.to_string()));
+                }
+                self.reading = source.read(chunk, failures + 1);
             }
         }
     }
@@ -295,6 +325,10 @@ impl Worker {
     }
 
     fn checked(&mut self, ready: Result<(), NotReady>) {
+        self.asked &= ready.is_err();
+        if ready.is_ok() && matches!(self.lock().sink, Some(Err(_))) {
+            self.delivery.resume();
+        }
         let report = self.report.clone();
         let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
         if report.sink.as_ref() != Some(&ready)
@@ -331,7 +365,7 @@ impl Worker {
             self.metrics.left_out.inc_by(left_out - report.left_out);
             let message =
                 format!("{left_out} changes were left out: the backlog was over its quota (state_quota)");
-            report.last_error = Some((clock::unix_seconds(), message));
+            report.last_error = Some((self.clock.unix_seconds(), message));
         }
         report.left_out = left_out;
         report.decided = decided;
@@ -376,13 +410,21 @@ fn check(target: Arc<Target>, pause: Duration) -> BoxFuture<'static, Result<(), 
 // === impl Source ===
 
 impl Source {
-    /// Reads a chunk after a pause.
-    fn read(&self, chunk: u64, pause: Duration) -> Option<BoxFuture<'static, Read>> {
+    /// Reads a chunk, after a pause when that has failed before.
+    fn read(&self, chunk: u64, failures: u32) -> Option<BoxFuture<'static, Read>> {
         let (watch, chunks) = (self.watch, self.chunks.clone()?);
+        let pause = match failures {
+            0 => Duration::ZERO,
+            1 => MERGED,
+            _ => REREAD,
+        };
         Some(Box::pin(async move {
             tokio::time::sleep(pause).await;
             let records = chunks.read(chunk).await;
-            Read { watch, chunk, records }
+            Read { watch, chunk, failures, records }
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

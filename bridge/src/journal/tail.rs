@@ -1,6 +1,7 @@
-//! What a Journal has in memory: the Changes of its tail, and an index of its chunks.
+//! What a Journal has in memory: the Changes of its tail, who is told of them, and what it knows of its chunks.
 //!
 //! Before: bridge/src/journal.rs
+//! Next: bridge/src/journal/stored.rs
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use tidings_core::known::Slot;
 use tidings_core::object::ResourceVersion;
 use tokio::sync::Notify;
 
-use super::{Flush, Standing, Taken};
-use crate::state::record::{ChunkIndex, ChunkRecord, JournalRecord};
+use super::stored::Stored;
+use super::{Backlog, Room, Standing, Taken};
+use crate::state::record::{ChunkRecord, Flush, Flushed, JournalRecord};
 
 #[derive(Debug)]
 pub(super) struct Tail {
@@ -20,15 +22,17 @@ pub(super) struct Tail {
     changes: VecDeque<Option<Waiting>>,
     /// The number of the first of `changes`.
     first: u64,
+    /// The number of the first Change of this process.
+    begun: u64,
     position: Option<ResourceVersion>,
     readers: BTreeMap<Slot, Reader>,
-    /// By the number of the last Change in it: chunks follow each other.
-    chunks: BTreeMap<u64, Chunk>,
-    next_chunk: u64,
-    /// Chunks in which everything is settled, and that are still stored.
-    dead: Vec<u64>,
+    stored: Stored,
     /// Everything below is in a commit that is done or under way.
     flushed: u64,
+    /// What was settled of the commit that is under way, and by whom.
+    settled: Vec<(Slot, u64)>,
+    /// The bytes of what everybody settled of it: the commit holds them until it is done.
+    held: usize,
     unflushed: usize,
     dirty: bool,
 }
@@ -49,65 +53,35 @@ struct Reader {
     open: u64,
     /// Nobody listens yet after a restart.
     wake: Option<Arc<Notify>>,
+    /// Its backlog is looked through: nothing of it may be taken, or what is told now could be left without its end.
+    held: bool,
     /// With so many bytes in the store its backlog is compacted, if that is more than the quota.
     compact_at: u64,
     /// How many Changes were left out by that.
     left_out: u64,
 }
 
-/// What is stored.
-#[derive(Debug)]
-struct Chunk {
-    id: u64,
-    index: ChunkIndex,
-    /// What it takes on disk.
-    bytes: u64,
-    /// How much of it each has not settled.
-    open: BTreeMap<Slot, usize>,
-}
-
 // === impl Tail ===
 
 impl Tail {
     pub(super) fn restore(next: u64, cursors: Vec<(Slot, SavedCursor)>, chunks: Vec<ChunkRecord>) -> Self {
-        let reader = |(slot, saved)| (slot, Reader::new(Cursor::restore(saved)));
-        let mut tail = Self {
+        let stored = Stored::restore(chunks);
+        let reader = |(slot, saved)| {
+            let open = stored.open(slot);
+            (slot, Reader { open, ..Reader::new(Cursor::restore(saved)) })
+        };
+        Self {
             changes: VecDeque::new(),
             first: next,
+            begun: next,
             position: None,
             readers: cursors.into_iter().map(reader).collect(),
-            chunks: BTreeMap::new(),
-            next_chunk: chunks.last().map_or(1, |last| last.chunk + 1),
-            dead: Vec::new(),
+            stored,
             flushed: next,
+            settled: Vec::new(),
+            held: 0,
             unflushed: 0,
             dirty: false,
-        };
-        for ChunkRecord { chunk, bytes, index } in chunks {
-            tail.add_chunk(chunk, index, bytes, true);
-        }
-        tail
-    }
-
-    /// Keeps the index of a chunk, or knows it dead.
-    fn add_chunk(&mut self, chunk: u64, index: ChunkIndex, bytes: usize, count: bool) {
-        let mut open = BTreeMap::new();
-        for (number, slots) in &index {
-            for slot in slots {
-                if let Some(reader) = self.readers.get_mut(slot)
-                    && reader.cursor.is_open(*number)
-                {
-                    *open.entry(*slot).or_default() += 1;
-                    reader.open += u64::from(count);
-                }
-            }
-        }
-        match index.last() {
-            Some((last, _)) if !open.is_empty() => {
-                let bytes = bytes as u64;
-                self.chunks.insert(*last, Chunk { id: chunk, index, bytes, open });
-            }
-            _ => self.dead.push(chunk),
         }
     }
 
@@ -122,16 +96,11 @@ impl Tail {
     pub(super) fn leave(&mut self, slot: Slot) -> (u64, usize) {
         let Some(reader) = self.readers.get(&slot) else { return (0, 0) };
         let open = reader.open;
-        let of_slot = |record: &JournalRecord| record.to.iter().any(|to| to.slot == slot);
-        let tail = self.changes.iter().flatten().filter(|waiting| of_slot(&waiting.record));
-        let stored = self.chunks.values().flat_map(|chunk| &chunk.index);
-        let stored = stored.filter(|(_, slots)| slots.contains(&slot)).map(|(number, _)| *number);
-        let numbers: Vec<_> = tail
-            .map(|waiting| waiting.record.number)
-            .chain(stored)
-            .filter(|number| reader.cursor.is_open(*number))
-            .collect();
+        let tail = self.changes.iter().flatten().map(|waiting| &waiting.record);
+        let of_slot = tail.filter(|record| record.is_for(slot)).map(|record| record.number);
+        let numbers: Vec<_> = of_slot.filter(|number| reader.cursor.is_open(*number)).collect();
         let freed = numbers.into_iter().map(|number| self.close(slot, number)).sum();
+        self.stored.leave(slot);
         self.readers.remove(&slot);
         self.dirty = true;
         (open, freed)
@@ -162,30 +131,26 @@ impl Tail {
         taken
     }
 
-    pub(super) fn take(&mut self, slot: Slot, most: usize) -> Taken {
+    pub(super) fn take(&mut self, slot: Slot, room: Room) -> Taken {
         let (first, next) = (self.first, self.next());
         let Some(reader) = self.readers.get_mut(&slot) else { return Taken::Nothing };
         let wanted = reader.cursor.wanted();
         if wanted < first {
-            let holds = |chunk: &Chunk| {
-                chunk
-                    .index
-                    .iter()
-                    .any(|(number, slots)| reader.cursor.wants(*number) && slots.contains(&slot))
-            };
-            if let Some((_, chunk)) = self.chunks.range(wanted..).find(|(_, chunk)| holds(chunk)) {
-                return Taken::Stored(chunk.id);
+            match self.stored.wanted(slot, &reader.cursor) {
+                Some(_) if reader.held => return Taken::Nothing,
+                Some(chunk) => return Taken::Stored(chunk),
+                None => reader.cursor.skip(first),
             }
-            reader.cursor.skip(first);
         }
-        let mut taken = Vec::new();
+        let (mut taken, mut bytes) = (Vec::new(), 0);
         let mut number = reader.cursor.wanted();
-        while number < next && taken.len() < most {
+        while number < next && taken.len() < room.changes && bytes < room.bytes {
             let waiting = usize::try_from(number - first).ok().and_then(|index| self.changes.get(index));
             if let Some(Waiting { record, .. }) = waiting.and_then(Option::as_ref)
-                && record.to.iter().any(|to| to.slot == slot)
+                && record.is_for(slot)
             {
                 reader.cursor.take(number, record.before, record.decided);
+                bytes += record.change.size();
                 taken.push(record.clone());
             }
             number += 1;
@@ -197,23 +162,26 @@ impl Tail {
     pub(super) fn take_stored(
         &mut self,
         slot: Slot,
-        chunk: u64,
-        records: Vec<JournalRecord>,
+        records: &[Arc<JournalRecord>],
     ) -> Vec<Arc<JournalRecord>> {
-        let Some(reader) = self.readers.get_mut(&slot) else { return Vec::new() };
+        let Some(reader) = self.readers.get_mut(&slot).filter(|reader| !reader.held) else {
+            return Vec::new();
+        };
         let mut taken = Vec::new();
-        for record in records {
-            let concerns = record.to.iter().any(|to| to.slot == slot);
-            if concerns && reader.cursor.wants(record.number) {
+        for record in records.iter().filter(|record| record.is_for(slot)) {
+            if reader.cursor.wants(record.number) {
                 reader.cursor.take(record.number, record.before, record.decided);
-                taken.push(Arc::new(match reader.cursor.mark(record.number) {
-                    Some(mark) => JournalRecord { change: Arc::new(mark.apply(&record.change)), ..record },
-                    None => record,
-                }));
+                taken.push(match reader.cursor.mark(record.number) {
+                    Some(mark) => {
+                        let change = Arc::new(mark.apply(&record.change));
+                        Arc::new(JournalRecord { change, ..(**record).clone() })
+                    }
+                    None => record.clone(),
+                });
             }
         }
-        if let Some((last, _)) = self.chunks.iter().find(|(_, stored)| stored.id == chunk) {
-            reader.cursor.skip(last + 1);
+        if let Some(last) = records.last() {
+            reader.cursor.skip(last.number + 1);
         }
         taken
     }
@@ -231,81 +199,76 @@ impl Tail {
 
     /// One who was told of this Change is done with it. Says how many bytes of memory are free by that.
     fn close(&mut self, slot: Slot, number: u64) -> usize {
-        if let Some(index) = number.checked_sub(self.first) {
-            let waiting = usize::try_from(index).ok().and_then(|index| self.changes.get_mut(index));
-            let Some(place) = waiting else { return 0 };
-            let Some(waiting) = place else { return 0 };
-            waiting.open -= 1;
-            if waiting.open > 0 {
-                return 0;
-            }
-            let bytes = waiting.bytes();
-            *place = None;
-            if number >= self.flushed {
-                self.unflushed -= bytes;
-            }
-            return bytes;
-        }
-        if let Some((last, chunk)) = self.chunks.range_mut(number..).next() {
-            if let Some(open) = chunk.open.get_mut(&slot) {
-                *open -= 1;
-                if *open == 0 {
-                    chunk.open.remove(&slot);
-                }
-            }
-            if chunk.open.is_empty() {
-                let (last, chunk) = (*last, chunk.id);
-                self.chunks.remove(&last);
-                self.dead.push(chunk);
-            }
-        }
-        0
-    }
-
-    /// Somebody who has more in the store than `quota` allows, and the chunks that it has not settled.
-    pub(super) fn over_quota(&self, quota: u64) -> Option<(Slot, Vec<u64>)> {
-        let stored = |slot: Slot| self.chunks.values().filter(move |chunk| chunk.open.contains_key(&slot));
-        let over = |slot: Slot, reader: &Reader| {
-            stored(slot).map(|chunk| chunk.bytes).sum::<u64>() > quota.max(reader.compact_at)
+        let Some(index) = number.checked_sub(self.first) else {
+            self.stored.close(slot, number);
+            return 0;
         };
-        let (slot, _) = self.readers.iter().find(|(slot, reader)| over(**slot, reader))?;
-        Some((*slot, stored(*slot).map(|chunk| chunk.id).collect()))
+        let waiting = usize::try_from(index).ok().and_then(|index| self.changes.get_mut(index));
+        let Some(place @ Some(_)) = waiting else { return 0 };
+        if number < self.flushed {
+            self.settled.push((slot, number));
+        }
+        let Some(waiting) = place else { return 0 };
+        waiting.open -= 1;
+        if waiting.open > 0 {
+            return 0;
+        }
+        let bytes = waiting.bytes();
+        *place = None;
+        if number < self.flushed {
+            self.held += bytes;
+            return 0;
+        }
+        self.unflushed -= bytes;
+        bytes
     }
 
-    pub(super) fn wanted(&self, slot: Slot, mut records: Vec<JournalRecord>) -> Vec<JournalRecord> {
+    pub(super) fn begin_compaction(&mut self, quota: u64) -> Option<Backlog> {
+        for (slot, reader) in &mut self.readers {
+            let bytes = self.stored.bytes(*slot);
+            if bytes <= quota / 2 {
+                reader.compact_at = 0;
+            }
+            if bytes > quota.max(reader.compact_at)
+                && let Some((chunks, last)) = self.stored.of(*slot)
+            {
+                reader.held = true;
+                return Some(Backlog { slot: *slot, chunks, last });
+            }
+        }
+        None
+    }
+
+    pub(super) fn wanted(&self, slot: Slot, records: &mut Vec<JournalRecord>) {
         let reader = self.readers.get(&slot);
-        records.retain(|record| {
-            let concerns = record.to.iter().any(|to| to.slot == slot);
-            concerns && reader.is_some_and(|reader| reader.cursor.wants(record.number))
-        });
-        records
+        let wants = |number| reader.is_some_and(|reader| reader.cursor.wants(number));
+        records.retain(|record| record.is_for(slot) && wants(record.number));
     }
 
-    /// Leaves out what is not kept of the chunks up to `chunk`. Says how many Changes that were.
-    pub(super) fn compact(&mut self, slot: Slot, chunk: u64, quota: u64, compacted: &Compacted) -> u64 {
-        let Some(reader) = self.readers.get_mut(&slot) else { return 0 };
-        let chunks = self.chunks.iter().filter(|(_, stored)| stored.id <= chunk);
-        let Some((last, _)) = chunks.clone().next_back() else { return 0 };
-        let next = last + 1;
-        let numbers = chunks.flat_map(|(_, stored)| &stored.index);
-        let wanted = numbers.filter(|(number, slots)| slots.contains(&slot) && reader.cursor.wants(*number));
-        let wanted: Vec<_> = wanted.map(|(number, _)| *number).collect();
-        reader.cursor.compact(next, compacted);
-        let left_out: Vec<_> = wanted.into_iter().filter(|number| !reader.cursor.wants(*number)).collect();
-        let count = left_out.len() as u64;
+    pub(super) fn end_compaction(&mut self, backlog: &Backlog, quota: u64, compacted: &Compacted) -> u64 {
+        let Backlog { slot, last, .. } = *backlog;
+        let Some(reader) = self.readers.get_mut(&slot).filter(|reader| reader.held) else { return 0 };
+        let count = self.stored.compact(slot, last, &reader.cursor, compacted);
+        reader.cursor.compact(last + 1, compacted);
         reader.open = reader.open.saturating_sub(count);
         reader.left_out += count;
-        for number in left_out {
-            self.close(slot, number);
-        }
-        let stored = self.chunks.values().filter(|chunk| chunk.open.contains_key(&slot));
-        let stored: u64 = stored.map(|chunk| chunk.bytes).sum();
-        if let Some(reader) = self.readers.get_mut(&slot) {
-            // What is kept keeps whole chunks; doing this again pays only when there is more.
-            reader.compact_at = stored + quota / 4;
-        }
+        // What is kept is as small as it gets; doing this again pays only when there is more.
+        reader.compact_at = self.stored.bytes(slot) + quota / 4;
         self.dirty = true;
+        self.release(slot);
         count
+    }
+
+    pub(super) fn release(&mut self, slot: Slot) {
+        let Some(reader) = self.readers.get_mut(&slot) else { return };
+        reader.held = false;
+        if let Some(wake) = &reader.wake {
+            wake.notify_one();
+        }
+    }
+
+    pub(super) fn holds(&self, chunk: u64) -> bool {
+        self.stored.holds(chunk)
     }
 
     fn drop_settled(&mut self) {
@@ -342,11 +305,23 @@ impl Tail {
         let from = usize::try_from(self.flushed.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let waiting = self.changes.iter().skip(from).flatten();
         let entries = waiting.map(|waiting| self.still_open(&waiting.record)).collect();
-        let chunk = self.next_chunk;
-        self.next_chunk += 1;
         self.flushed = self.next();
         (self.unflushed, self.dirty) = (0, false);
-        Flush { chunk, entries, next: self.flushed, dead: std::mem::take(&mut self.dead) }
+        // A backlog that is looked through has to stay where it is.
+        let held = self.readers.values().any(|reader| reader.held);
+        let merge = if held { Vec::new() } else { self.stored.take_merge() };
+        Flush { entries, chunk: self.stored.next(), merge, dead: self.stored.take_dead() }
+    }
+
+    pub(super) fn renew_flush(&mut self, flush: &mut Flush) -> usize {
+        let entries = flush.entries.iter().map(|record| self.still_open(record));
+        flush.entries = entries.filter(|record| !record.to.is_empty()).collect();
+        // Which is all that was settled of it meanwhile.
+        self.settled.clear();
+        flush.dead.extend(self.stored.take_dead());
+        // What is merged takes room before it gives some back.
+        flush.merge.clear();
+        std::mem::take(&mut self.held)
     }
 
     /// The record, with only those in it who have not settled it.
@@ -361,23 +336,36 @@ impl Tail {
     }
 
     /// What is stored leaves the memory.
-    pub(super) fn end_flush(&mut self, flush: &Flush, entries: &[Arc<JournalRecord>], bytes: usize) -> usize {
-        let mut freed = 0;
-        while self.first < flush.next
+    pub(super) fn end_flush(&mut self, flushed: Flushed) -> usize {
+        let mut freed = std::mem::take(&mut self.held);
+        while self.first < self.flushed
             && let Some(waiting) = self.changes.pop_front()
         {
             freed += waiting.as_ref().map_or(0, Waiting::bytes);
             self.first += 1;
         }
-        if !entries.is_empty() {
-            let slots = |record: &JournalRecord| record.to.iter().map(|to| to.slot).collect();
-            let index = entries.iter().map(|record| (record.number, slots(record))).collect();
-            self.add_chunk(flush.chunk, index, bytes, false);
+        // What was merged leaves more to be merged, and chunks to be removed.
+        self.dirty |= !flushed.merged.is_empty();
+        self.stored.flushed(flushed);
+        for (slot, number) in std::mem::take(&mut self.settled) {
+            self.stored.close(slot, number);
         }
         freed
     }
 
-    fn next(&self) -> u64 {
+    /// Nothing is kept any longer. Says how many bytes are free by that.
+    pub(super) fn forget(&mut self) -> usize {
+        let waiting = self.changes.iter_mut().filter_map(Option::take);
+        let freed = waiting.map(|waiting| waiting.bytes()).sum::<usize>();
+        self.unflushed = 0;
+        freed + std::mem::take(&mut self.held)
+    }
+
+    pub(super) fn begun(&self) -> u64 {
+        self.begun
+    }
+
+    pub(super) fn next(&self) -> u64 {
         self.first + self.changes.len() as u64
     }
 }
@@ -386,7 +374,7 @@ impl Tail {
 
 impl Reader {
     fn new(cursor: Cursor) -> Self {
-        Self { cursor, open: 0, wake: None, compact_at: 0, left_out: 0 }
+        Self { cursor, open: 0, wake: None, held: false, compact_at: 0, left_out: 0 }
     }
 }
 

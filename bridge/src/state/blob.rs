@@ -3,10 +3,19 @@
 
 use std::sync::Arc;
 
+use lz4_flex::block::CompressTable;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::record::JournalRecord;
+
+/// Packs entries of Journals. What it needs for that it keeps for the next ones.
+#[derive(Default)]
+pub(super) struct Encoder {
+    blob: Vec<u8>,
+    block: Vec<u8>,
+    table: CompressTable,
+}
 
 /// Why bytes are not what was stored.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +50,44 @@ const HEADER: usize = 5;
 /// What is compressed at once. Bounds memory, and stays in the CPU's cache.
 const BLOCK: usize = 256 << 10;
 
+// === impl Encoder ===
+
+impl Encoder {
+    /// Entries of a Journal as they are stored.
+    pub(super) fn entries(&mut self, entries: &[Arc<JournalRecord>]) -> Result<&[u8], Problem> {
+        self.blob.clear();
+        self.blob.resize(HEADER, 0);
+        for entry in entries {
+            self.block = append(std::mem::take(&mut self.block), &**entry)?;
+            if self.block.len() >= BLOCK {
+                self.pack()?;
+            }
+        }
+        self.pack()?;
+        stamp(BLOCKS, &mut self.blob);
+        Ok(&self.blob)
+    }
+
+    fn pack(&mut self) -> Result<(), Problem> {
+        let Self { blob, block, table } = self;
+        if block.is_empty() {
+            return Ok(());
+        }
+        let start = blob.len();
+        let room = lz4_flex::block::get_maximum_output_size(block.len());
+        blob.resize(start + 8 + room, 0);
+        let packed = lz4_flex::block::compress_into_with_table(block, &mut blob[start + 8..], table);
+        let packed = packed.map_err(|_| Problem::Content)?;
+        blob.truncate(start + 8 + packed);
+        for (at, length) in [(start, block.len()), (start + 4, packed)] {
+            let length = u32::try_from(length).map_err(|_| Problem::Content)?;
+            blob[at..at + 4].copy_from_slice(&length.to_le_bytes());
+        }
+        block.clear();
+        Ok(())
+    }
+}
+
 /// One value.
 pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Problem> {
     Ok(seal(VALUE, append(begin(), value)?))
@@ -49,23 +96,6 @@ pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, Problem> {
 /// The value.
 pub(super) fn decode<T: DeserializeOwned>(blob: &[u8]) -> Result<T, Problem> {
     postcard::from_bytes(unseal(VALUE, blob)?).map_err(|_| Problem::Content)
-}
-
-/// Entries of a Journal.
-pub(super) fn encode_entries(entries: &[Arc<JournalRecord>]) -> Result<Vec<u8>, Problem> {
-    let (mut blob, mut block) = (begin(), Vec::with_capacity(BLOCK + BLOCK / 4));
-    // Growing copies; what is not touched costs nothing.
-    blob.reserve(entries.iter().map(|entry| entry.change.size()).sum());
-    let mut table = lz4_flex::block::CompressTable::default();
-    for entry in entries {
-        block = append(block, &**entry)?;
-        if block.len() >= BLOCK {
-            pack(&block, &mut blob, &mut table)?;
-            block.clear();
-        }
-    }
-    pack(&block, &mut blob, &mut table)?;
-    Ok(seal(BLOCKS, blob))
 }
 
 /// The entries, in order.
@@ -96,10 +126,14 @@ pub(super) fn begin() -> Vec<u8> {
 
 /// The blob, to be stored.
 pub(super) fn seal(format: u8, mut blob: Vec<u8>) -> Vec<u8> {
+    stamp(format, &mut blob);
+    blob
+}
+
+fn stamp(format: u8, blob: &mut [u8]) {
     let checksum = crc32fast::hash(&blob[HEADER..]);
     blob[0] = format;
     blob[1..HEADER].copy_from_slice(&checksum.to_le_bytes());
-    blob
 }
 
 /// The content of a stored blob, when it is what was stored.
@@ -117,23 +151,6 @@ pub(super) fn unseal(format: u8, blob: &[u8]) -> Result<&[u8], Problem> {
 /// Puts a value behind what is there.
 pub(super) fn append<T: Serialize + ?Sized>(bytes: Vec<u8>, value: &T) -> Result<Vec<u8>, Problem> {
     postcard::to_extend(value, bytes).map_err(|_| Problem::Content)
-}
-
-fn pack(block: &[u8], blob: &mut Vec<u8>, table: &mut lz4_flex::block::CompressTable) -> Result<(), Problem> {
-    if block.is_empty() {
-        return Ok(());
-    }
-    let start = blob.len();
-    let room = lz4_flex::block::get_maximum_output_size(block.len());
-    blob.resize(start + 8 + room, 0);
-    let packed = lz4_flex::block::compress_into_with_table(block, &mut blob[start + 8..], table);
-    let packed = packed.map_err(|_| Problem::Content)?;
-    blob.truncate(start + 8 + packed);
-    for (at, length) in [(start, block.len()), (start + 4, packed)] {
-        let length = u32::try_from(length).map_err(|_| Problem::Content)?;
-        blob[at..at + 4].copy_from_slice(&length.to_le_bytes());
-    }
-    Ok(())
 }
 
 fn word(bytes: &[u8]) -> Result<usize, Problem> {

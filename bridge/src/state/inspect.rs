@@ -12,7 +12,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use tidings_core::watch::saved::Saved;
 
-use super::record::{ChunkRecord, JournalRecord, SubscriptionRecord, WatchName, WatchRecord};
+use super::record::{ChunkIndex, ChunkRecord, JournalRecord, SubscriptionRecord, WatchName, WatchRecord};
 use super::sqlite::files::{Files, Trouble};
 use super::sqlite::{contents, open};
 use super::{Error, blob};
@@ -42,9 +42,9 @@ pub struct WatchContents {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unsettled {
     /// How many Changes.
-    pub changes: usize,
+    pub changes: u64,
     /// Their share of the chunks they lie in.
-    pub bytes: usize,
+    pub bytes: u64,
 }
 
 // === impl StateReader ===
@@ -126,7 +126,7 @@ impl StateReader {
         saved
     }
 
-    /// The chunks of the Journal of a Watch whose index can be read.
+    /// The chunks of the Journal of a Watch whose index can be read, in the order of what is in them.
     pub fn chunks(&mut self, watch: &WatchContents) -> Vec<ChunkRecord> {
         let ids = "SELECT id FROM chunk WHERE id >= ? AND id < ? ORDER BY id";
         let ids = self.ids("the Journal", ids, contents::chunks_of(watch.id));
@@ -140,10 +140,13 @@ impl StateReader {
                 let bytes = "SELECT length(contents) + length(body) FROM chunk WHERE id = ?";
                 Ok(db.query_row(bytes, [id], |row| row.get::<_, i64>(0))?)
             });
-            let Some(index) = self.keep(what, blob::decode(&index)) else { continue };
+            let Some(index) = self.keep::<ChunkIndex, _>(what, blob::decode(&index)) else { continue };
             let bytes = usize::try_from(bytes.unwrap_or_default()).unwrap_or_default();
-            chunks.push(ChunkRecord { chunk: contents::chunk_of(watch.id, id), bytes, index });
+            let is_open = watch.record.as_ref().map(WatchRecord::is_open);
+            let is_open = |slot, number| is_open.as_ref().is_some_and(|is_open| is_open(slot, number));
+            chunks.extend(ChunkRecord::of(contents::chunk_of(watch.id, id), &index, bytes, is_open));
         }
+        chunks.sort_by_key(|chunk| chunk.last);
         chunks
     }
 
@@ -236,17 +239,11 @@ impl Drop for StateReader {
 impl Unsettled {
     /// What one Subscription has not settled of the chunks of its Watch.
     pub fn of(subscription: &SubscriptionRecord, chunks: &[ChunkRecord]) -> Self {
-        let cursor = &subscription.cursor;
         let mut unsettled = Self::default();
-        for ChunkRecord { bytes, index, chunk: _ } in chunks {
-            let is_unsettled =
-                |number: &u64| *number >= cursor.next || cursor.unsettled.binary_search(number).is_ok();
-            let count = index
-                .iter()
-                .filter(|(number, slots)| is_unsettled(number) && slots.contains(&subscription.slot))
-                .count();
-            unsettled.changes += count;
-            unsettled.bytes += bytes * count / index.len().max(1);
+        for chunk in chunks {
+            let open = chunk.open(subscription.slot);
+            unsettled.changes += open;
+            unsettled.bytes += chunk.share(open);
         }
         unsettled
     }

@@ -2,11 +2,14 @@
 //!
 //! Before: bridge/src/state.rs
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tidings_core::watch::saved::Doubt;
 use tokio::sync::Semaphore;
 
@@ -26,14 +29,30 @@ pub struct State {
     /// Bytes that one Subscription may have waiting in the store.
     pub quota: u64,
     threads: bool,
+    disk: Option<Arc<dyn Disk>>,
 }
 
-/// Where the chunks of one Watch are read.
+/// What stands between the bridge and its files: nothing, but in a simulation, whose disk is slow, fails, and is out of
+/// reach of a process that is dead.
+pub trait Disk: fmt::Debug + Send + Sync {
+    /// Awaited before each question to the store, and before its answer is known.
+    fn pass(&self, answered: bool) -> BoxFuture<'static, ()>;
+
+    /// Asked before anything is written to a told log; nothing is, with an error.
+    fn note(&self) -> io::Result<()>;
+}
+
+/// Where the chunks of one Watch are read. Cheap to clone; all clones share what they hold.
 #[derive(Clone, Debug)]
 pub struct Chunks {
     state: State,
     watch: WatchName,
+    /// What somebody holds is not read again: many who are equally far behind need the memory of one.
+    held: Arc<Mutex<BTreeMap<u64, Weak<Entries>>>>,
 }
+
+/// What is in a chunk, in order.
+pub type Entries = [Arc<JournalRecord>];
 
 // === impl State ===
 
@@ -47,7 +66,13 @@ impl State {
         threads: bool,
     ) -> Self {
         let (store, turn) = (Arc::new(Mutex::new(store)), Arc::new(Semaphore::new(1)));
-        Self { store, turn, folder: folder.to_owned(), flush_interval, quota, threads }
+        Self { store, turn, folder: folder.to_owned(), flush_interval, quota, threads, disk: None }
+    }
+
+    /// The same behind `disk`. It is for a state without threads.
+    #[must_use]
+    pub fn behind(self, disk: Arc<dyn Disk>) -> Self {
+        Self { disk: Some(disk), ..self }
     }
 
     /// Asks the store for something.
@@ -58,6 +83,13 @@ impl State {
     ) -> T {
         let store = self.store.clone();
         let ask = move || question(&mut **store.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(disk) = &self.disk {
+            let _turn = self.turn.acquire().await;
+            disk.pass(false).await;
+            let answer = ask();
+            disk.pass(true).await;
+            return answer;
+        }
         if !self.threads {
             return ask();
         }
@@ -77,19 +109,20 @@ impl State {
         }
     }
 
-    /// The told log of a Watch, and what it holds.
-    pub fn told_log(&self, watch: &WatchName) -> io::Result<(ToldLog, Vec<Doubt>)> {
-        ToldLog::open(&self.folder, watch)
+    /// The told log of a Watch, and what it holds of Changes from the number `stored` on.
+    pub fn told_log(&self, watch: &WatchName, stored: u64) -> io::Result<(ToldLog, Vec<Doubt>)> {
+        let (log, doubts) = ToldLog::open(&self.folder, watch, stored)?;
+        Ok((log.behind(self.disk.clone()), doubts))
     }
 
     /// The chunks of a Watch.
     pub fn chunks(&self, watch: &WatchName) -> Chunks {
-        Chunks { state: self.clone(), watch: watch.clone() }
+        Chunks { state: self.clone(), watch: watch.clone(), held: Arc::default() }
     }
 }
 
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("State").field("folder", &self.folder).finish_non_exhaustive()
     }
 }
@@ -98,8 +131,26 @@ impl std::fmt::Debug for State {
 
 impl Chunks {
     /// What is in one of them, in order.
-    pub async fn read(&self, chunk: u64) -> Result<Vec<JournalRecord>, Error> {
-        let watch = self.watch.clone();
-        self.state.ask(move |store| store.read(&watch, chunk)).await
+    pub async fn read(&self, chunk: u64) -> Result<Arc<Entries>, Error> {
+        if let Some(held) = self.held(chunk) {
+            return Ok(held);
+        }
+        let chunks = self.clone();
+        let read = move |store: &mut dyn Store| {
+            // Somebody else may have had the turn before.
+            if let Some(held) = chunks.held(chunk) {
+                return Ok(held);
+            }
+            let records: Arc<Entries> = store.read(&chunks.watch, chunk)?.into_iter().map(Arc::new).collect();
+            let mut held = chunks.held.lock().unwrap_or_else(PoisonError::into_inner);
+            held.retain(|_, records| records.strong_count() > 0);
+            held.insert(chunk, Arc::downgrade(&records));
+            Ok(records)
+        };
+        self.state.ask(read).await
+    }
+
+    fn held(&self, chunk: u64) -> Option<Arc<Entries>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).get(&chunk)?.upgrade()
     }
 }

@@ -1,9 +1,10 @@
 //! The store: one SQLite database in WAL mode, used by one process.
 //!
-//! A commit is one transaction of a few rows: the record of the Watch, a run of what changed in Known, and one chunk
-//! with the entries of the Journal. A crash of the process loses nothing that was committed; a crash of the machine may
+//! A commit is one transaction of a few rows: the record of the Watch, a run of what changed in Known, and chunks with
+//! the entries of the Journal. A crash of the process loses nothing that was committed; a crash of the machine may
 //! lose the last commits, but never the middle of one (`synchronous=NORMAL`).
 
+pub(crate) mod chunks;
 pub(crate) mod contents;
 pub(crate) mod files;
 mod merge;
@@ -18,7 +19,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::blob;
-use super::record::{ChunkIndex, ChunkRecord, Commit, JournalRecord, StoredWatch, WatchName, WatchRecord};
+use super::record::{CHUNK_BYTES, Commit, Flushed, JournalRecord, StoredWatch, WatchName, WatchRecord};
 use super::{Error, Store};
 use files::{Files, Trouble};
 use reserve::Reserve;
@@ -53,6 +54,8 @@ struct Tuning {
     log_bytes: i64,
     /// SQLite's cache.
     cache_bytes: i64,
+    /// What is stored as one chunk of a Journal.
+    chunk_bytes: usize,
     /// A page of a run.
     page_bytes: usize,
     /// So many runs besides the oldest one are merged.
@@ -119,57 +122,33 @@ impl SqliteStore {
         let (db, Some(Known { id, runs })) = (&self.db, self.watches.get(name)) else { return Ok(None) };
         let mut record = db.prepare_cached("SELECT record FROM watch WHERE id = ?")?;
         let record: Vec<u8> = record.query_row([id], |row| row.get(0))?;
-        let record = blob::decode(&record)?;
+        let record: WatchRecord = blob::decode(&record)?;
         let saved = runs.load(db)?;
-        let mut statement = db.prepare_cached(
-            "SELECT id, length(contents) + length(body), contents FROM chunk WHERE id >= ? AND id < ? ORDER BY id",
-        )?;
-        let mut rows = statement.query(contents::chunks_of(*id))?;
-        let mut chunks = Vec::new();
-        while let Some(row) = rows.next()? {
-            let number: i64 = row.get(0)?;
-            let bytes: i64 = row.get(1)?;
-            let contents = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
-            chunks.push(ChunkRecord {
-                chunk: contents::chunk_of(*id, number),
-                bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
-                index: blob::decode(contents)?,
-            });
-        }
+        let chunks = chunks::records(db, *id, &record)?;
         Ok(Some(StoredWatch { record, saved, chunks }))
     }
 
-    fn write(&mut self, commit: &Commit) -> Result<usize, Trouble> {
-        let Commit { watch, record, difference, entries, chunk, dead } = commit;
-        let record = blob::encode(record)?;
+    fn write(&mut self, commit: &Commit) -> Result<Flushed, Trouble> {
+        let Commit { watch, record, difference, journal } = commit;
+        let encoded = blob::encode(record)?;
         let fresh = Fresh::of(difference, &self.tuning)?;
         let merge = fresh.as_ref().map_or(0, Fresh::bytes) * self.tuning.pace;
-        let journal = if entries.is_empty() { None } else { Some(encode_chunk(entries)?) };
-        let bytes = journal.as_ref().map_or(0, |(contents, body)| contents.len() + body.len());
 
         let found = self.find(watch)?.map(|known| known.id);
         let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
         let id = if let Some(id) = found {
             let update = "UPDATE watch SET record = ? WHERE id = ?";
-            transaction.prepare_cached(update)?.execute((&record, id))?;
+            transaction.prepare_cached(update)?.execute((&encoded, id))?;
             id
         } else {
             let insert = "INSERT INTO watch (name, record) VALUES (?, ?)";
-            transaction.prepare_cached(insert)?.execute((blob::encode(watch)?, &record))?;
+            transaction.prepare_cached(insert)?.execute((blob::encode(watch)?, &encoded))?;
             transaction.last_insert_rowid()
         };
         let none = Known { id, runs: Runs::new(id) };
         let runs = &self.watches.get(watch).unwrap_or(&none).runs;
         let added = fresh.map(|fresh| fresh.write(&transaction, runs, id, self.next_run)).transpose()?;
-        for chunk in dead {
-            transaction
-                .prepare_cached("DELETE FROM chunk WHERE id = ?")?
-                .execute([contents::row(id, *chunk)?])?;
-        }
-        if let Some((contents, body)) = &journal {
-            let insert = "INSERT INTO chunk VALUES (?, ?, ?)";
-            transaction.prepare_cached(insert)?.execute((contents::row(id, *chunk)?, contents, body))?;
-        }
+        let flushed = chunks::flush(&transaction, id, record, journal, self.tuning.chunk_bytes)?;
         transaction.commit()?;
 
         let known = self.watches.entry(watch.clone()).or_insert(none);
@@ -177,8 +156,8 @@ impl SqliteStore {
             known.runs.added(added);
             self.next_run += 1;
         }
-        self.tidy(watch, merge, entries.is_empty());
-        Ok(bytes)
+        self.tidy(watch, merge, journal.entries.is_empty());
+        Ok(flushed)
     }
 
     /// What follows a commit, which stands whatever comes of it.
@@ -273,7 +252,7 @@ impl Store for SqliteStore {
         self.read_watch(watch).map_err(self.error("read"))
     }
 
-    fn commit(&mut self, commit: &Commit) -> Result<usize, Error> {
+    fn commit(&mut self, commit: &Commit) -> Result<Flushed, Error> {
         self.usable()?;
         let mut result = self.write(commit).map_err(self.error("write"));
         if matches!(result, Err(Error::Full { .. })) {
@@ -281,7 +260,7 @@ impl Store for SqliteStore {
             result = self.write(commit).map_err(self.error("write"));
         }
         if matches!(result, Err(Error::Full { .. }))
-            && commit.entries.is_empty()
+            && commit.journal.entries.is_empty()
             && self.reserve.release(&self.files)
         {
             // Removing has to be written down before anything is free; until then the log, which is put into the
@@ -291,7 +270,7 @@ impl Store for SqliteStore {
             self.make_room();
             let _ = open::checkpoints(&self.db, self.tuning.log_bytes / self.tuning.database_page);
         }
-        if result.is_ok() && !commit.entries.is_empty() {
+        if result.is_ok() && !commit.journal.entries.is_empty() {
             self.reserve.hold(&self.files);
         }
         result
@@ -300,10 +279,8 @@ impl Store for SqliteStore {
     fn read(&mut self, watch: &WatchName, chunk: u64) -> Result<Vec<JournalRecord>, Error> {
         let read = || {
             let Some(Known { id, .. }) = self.find(watch)? else { return Err(blob::Problem::Missing.into()) };
-            let row = contents::row(*id, chunk)?;
-            let mut statement = self.db.prepare_cached("SELECT body FROM chunk WHERE id = ?")?;
-            let body: Option<Vec<u8>> = statement.query_row([row], |row| row.get(0)).optional()?;
-            Ok(blob::decode_entries(&body.ok_or(blob::Problem::Missing)?)?)
+            let id = *id;
+            chunks::read(&self.db, id, chunk)
         };
         let result: Result<_, Trouble> = { read }();
         result.map_err(self.error("read"))
@@ -339,6 +316,7 @@ impl Default for Tuning {
             database_page: 8192,
             log_bytes: 16 << 20,
             cache_bytes: 4 << 20,
+            chunk_bytes: CHUNK_BYTES,
             page_bytes: 256 << 10,
             most_runs: 16,
             most_merged: 128,
@@ -348,15 +326,6 @@ impl Default for Tuning {
             shrink_pages: 256,
         }
     }
-}
-
-/// The index and the body of a chunk.
-fn encode_chunk(entries: &[std::sync::Arc<JournalRecord>]) -> Result<(Vec<u8>, Vec<u8>), Trouble> {
-    let index: ChunkIndex = entries
-        .iter()
-        .map(|entry| (entry.number, entry.to.iter().map(|recipient| recipient.slot).collect()))
-        .collect();
-    Ok((blob::encode(&index)?, blob::encode_entries(entries)?))
 }
 
 #[cfg(test)]

@@ -9,11 +9,13 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tidings_core::watch::saved::Doubt;
 
 use super::record::WatchName;
+use super::shared::Disk;
 use super::sqlite::files::{Files, MODE};
 
 /// The told log of one Watch.
@@ -22,8 +24,9 @@ pub struct ToldLog {
     files: [Half; 2],
     /// Which of the two takes what is told now; the other holds what the flush makes superfluous.
     current: usize,
-    /// The number of the next record.
+    /// The number of the next record: at least that of the next Change in the Journal.
     next: u64,
+    disk: Option<Arc<dyn Disk>>,
 }
 
 /// One of the two files.
@@ -47,8 +50,10 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.');
 // === impl ToldLog ===
 
 impl ToldLog {
-    /// The log of a Watch in the folder of the store, and what it holds, in the order in which it was told.
-    pub fn open(folder: &Path, watch: &WatchName) -> io::Result<(Self, Vec<Doubt>)> {
+    /// The log of a Watch in the folder of the store, and what it holds, in the order in which it was told. What was
+    /// told before the Change with the number `stored` was decided is in the store: the process only died before it
+    /// could clear the log.
+    pub fn open(folder: &Path, watch: &WatchName, stored: u64) -> io::Result<(Self, Vec<Doubt>)> {
         let [first, second] = paths(folder, watch);
         let ((first, mut records), (second, more)) = (Half::read(first)?, Half::read(second)?);
         let newest = |records: &[Record]| records.last().map(|(number, _)| *number);
@@ -58,18 +63,27 @@ impl ToldLog {
         records.sort_by_key(|(number, _)| *number);
         records.dedup_by_key(|(number, _)| *number);
         let next = newest(&records).map_or(1, |newest| newest + 1);
+        records.retain(|(number, _)| *number >= stored);
         let doubts = records.into_iter().flat_map(|(_, doubts)| doubts).collect();
-        Ok((Self { files: [first, second], current, next }, doubts))
+        Ok((Self { files: [first, second], current, next, disk: None }, doubts))
     }
 
-    /// Notes what will be told next. When this fails it must not be told.
-    pub fn append(&mut self, doubts: &[Doubt]) -> io::Result<()> {
+    /// The same behind `disk`, if there is one.
+    pub(super) fn behind(self, disk: Option<Arc<dyn Disk>>) -> Self {
+        Self { disk, ..self }
+    }
+
+    /// Notes what will be told next, in Changes from the number `first` on. When this fails it must not be told.
+    pub fn append(&mut self, first: u64, doubts: &[Doubt]) -> io::Result<()> {
         if doubts.is_empty() {
             return Ok(());
         }
-        let record = encode(self.next, doubts)?;
+        // A process before may have noted more than it stored, and what is newer must have a higher number.
+        let number = self.next.max(first);
+        let record = encode(number, doubts)?;
+        self.may_write()?;
         self.files[self.current].write(&record)?;
-        self.next += 1;
+        self.next = number + 1;
         Ok(())
     }
 
@@ -79,6 +93,7 @@ impl ToldLog {
         if self.files[current].length == 0 {
             return Ok(());
         }
+        self.may_write()?;
         if self.files[other].length > 0 {
             // The last flush failed: what it would have held goes together with what came since.
             let since = self.files[current].content()?;
@@ -92,11 +107,13 @@ impl ToldLog {
 
     /// The flush that began last is done: what was noted before it is not needed any more.
     pub fn end_flush(&mut self) -> io::Result<()> {
+        self.may_write()?;
         self.files[1 - self.current].empty()
     }
 
     /// Removes the log of a Watch that is not needed any more.
     pub fn remove(self) -> io::Result<()> {
+        self.may_write()?;
         for Half { path, .. } in self.files {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -104,6 +121,10 @@ impl ToldLog {
             }
         }
         Ok(())
+    }
+
+    fn may_write(&self) -> io::Result<()> {
+        self.disk.as_ref().map_or(Ok(()), |disk| disk.note())
     }
 }
 

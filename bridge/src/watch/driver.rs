@@ -12,7 +12,6 @@ use tidings_core::object::ResourceVersion;
 use tidings_core::route::{Resource, Selection};
 use tidings_core::watch::{Effect, Input, Plan, Watch};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::followers::{Followers, Leaving};
@@ -25,6 +24,7 @@ use super::{Command, WatchContext, WatchReport, WatchState};
 use crate::clock;
 use crate::discovery::{self, Found};
 use crate::journal::Journal;
+use crate::state;
 use crate::state::record::{JournalRecord, WatchName};
 
 pub(super) struct Driver {
@@ -77,7 +77,18 @@ impl Driver {
     pub(super) async fn run(mut self) {
         let mut failures = 0;
         while !self.closing {
-            match discovery::find(&self.context.client, &self.name.kind).await {
+            let (client, kind) = (self.context.client.clone(), self.name.kind.clone());
+            let patience = self.context.settings.silence_limit;
+            let find = async move {
+                let found = tokio::time::timeout(patience, discovery::find(&client, &kind)).await;
+                found.unwrap_or(Err(discovery::Error::Silent(patience)))
+            };
+            let found = match self.meanwhile(find).await {
+                Err(Over) => return,
+                Ok(None) => break,
+                Ok(Some(found)) => found,
+            };
+            match found {
                 Ok(Found::Resource(resource)) => {
                     failures = 0;
                     tracing::info!(%resource, "watching");
@@ -92,23 +103,18 @@ impl Driver {
             }
             failures += 1;
             let wait = self.context.settings.relist.delay(failures, clock::jitter());
-            if self.idle(Some(Instant::now() + wait)).await.is_err() {
+            if self.meanwhile(tokio::time::sleep(wait)).await.is_err() {
                 return;
             }
         }
         // Whoever asked for that ends the task.
-        let _ = self.idle(None).await;
+        while self.meanwhile(std::future::pending::<()>()).await.is_ok() {}
     }
 
-    /// Takes commands and keeps the state, with no connection, until `deadline`.
-    async fn idle(&mut self, deadline: Option<Instant>) -> Result<(), Over> {
-        let passed = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::pin!(passed);
+    /// Takes commands and keeps the state, with no connection, until `until` is done, or a command says that nothing is to be
+    /// read any more.
+    async fn meanwhile<T>(&mut self, until: impl Future<Output = T>) -> Result<Option<T>, Over> {
+        tokio::pin!(until);
         loop {
             tokio::select! {
                 biased;
@@ -121,13 +127,14 @@ impl Driver {
                             self.emit(change, &to, self.machine.position());
                         }
                     }
-                    if self.closing && deadline.is_some() {
-                        return Ok(());
+                    if self.closing {
+                        self.hand_over();
+                        return Ok(None);
                     }
                 }
                 kept = Keeper::event(&mut self.keeper) => self.kept(kept),
                 () = self.followers.draining() => self.take_drained().await,
-                () = &mut passed => return Ok(()),
+                done = &mut until => return Ok(Some(done)),
             }
             self.hand_over();
         }
@@ -340,7 +347,7 @@ impl Driver {
     /// into the told log first; while that cannot be written, it waits.
     fn hand_over(&mut self) {
         if let Some(keeper) = &mut self.keeper
-            && let Err(error) = keeper.tell(&self.outbox, &self.followers)
+            && let Err(error) = keeper.tell(&self.outbox, &self.followers, &self.journal)
         {
             return self.report_store(Some(error));
         }
@@ -362,28 +369,36 @@ impl Driver {
         match kept {
             // Whether there is something to store is looked at after every event.
             Kept::Due => {}
-            Kept::Stored(bytes) => {
-                keeper.stored(&self.journal, bytes);
+            Kept::Stored(flushed) => {
+                keeper.stored(&self.journal, flushed);
                 self.report_store(None);
             }
-            Kept::Compacted(backlog) => {
-                let count = keeper.compact(&self.journal, &backlog);
-                let subscription = self.followers.name(backlog.slot);
-                tracing::warn!(
-                    kind = %self.name.kind, subscription, count,
-                    "the backlog is over its quota; of each object the newest version is kept, the rest is left out"
-                );
-            }
+            Kept::Compacted(backlog, compacted) => match keeper.compact(&self.journal, &backlog, compacted) {
+                Ok(count) => {
+                    let subscription = self.followers.name(backlog.slot);
+                    tracing::warn!(
+                        kind = %self.name.kind, subscription, count,
+                        "the backlog is over its quota; of each object the newest version is kept, the rest is left out"
+                    );
+                }
+                Err(error) => self.store_failed(&error),
+            },
             Kept::Failed(error) => {
-                self.context.metrics.state_failures.inc();
-                self.report_store(Some(error.to_string()));
+                keeper.failed(&self.journal, &self.followers);
+                self.store_failed(&error);
             }
         }
     }
 
-    /// Who has settled the last it was told goes.
+    fn store_failed(&self, error: &state::Error) {
+        self.context.metrics.state_failures.inc();
+        self.report_store(Some(error.to_string()));
+    }
+
+    /// Who has settled the last it was told goes; not while some of that is not even in the Journal.
     async fn take_drained(&mut self) {
-        if self.followers.take_drained(&self.journal).await
+        if self.outbox.is_empty()
+            && self.followers.take_drained(&self.journal).await
             && let Some(keeper) = &mut self.keeper
         {
             keeper.note();
@@ -416,15 +431,26 @@ impl Driver {
         }
         let input = match command {
             Command::Join { lane, route, place, selection, on } => {
-                if let Some(slot) = self.followers.slot_of(&route.uid) {
-                    if self.followers.is_at(slot, &place) && self.followers.follows(slot) {
+                let slot = self.followers.slot_of(&route.uid);
+                let slot = match slot.filter(|slot| self.followers.is_at(*slot, &place)) {
+                    Some(slot) if self.followers.follows(slot) => {
                         // It was there before the process began, or is about to part and stays.
                         self.followers.attach(slot, lane, route, on, &self.journal).await;
                         return Ok(self.machine.step(Input::Edit { slot, selection, on }, now));
                     }
-                    self.leave(slot);
-                }
-                let slot = self.followers.add(route.uid.clone(), place);
+                    Some(slot) => {
+                        // It comes back before everything it was told last is settled: that still comes first.
+                        self.followers.set_leaving(slot, Leaving::No);
+                        self.followers.set_joined(slot, false);
+                        slot
+                    }
+                    None => {
+                        if let Some(slot) = slot {
+                            self.leave(slot);
+                        }
+                        self.followers.add(route.uid.clone(), place)
+                    }
+                };
                 self.followers.attach(slot, lane, route, on, &self.journal).await;
                 self.must_store();
                 Input::Join { slot, selection, on }
@@ -465,6 +491,7 @@ impl Driver {
                 {
                     tracing::error!(kind = %self.name.kind, %error, "unable to remove the state of a watch");
                 }
+                self.journal.forget();
                 let _ = done.send(());
                 return Err(Over);
             }
@@ -491,6 +518,10 @@ impl Driver {
         self.machine.step(Input::Leave(slot), self.context.clock.unix_seconds());
         self.followers.remove(slot);
         self.journal.leave(slot);
+        // Whoever gets the slot next is not told what was decided for this one.
+        for record in &mut self.outbox {
+            record.to.retain(|to| to.slot != slot);
+        }
         self.must_store();
     }
 

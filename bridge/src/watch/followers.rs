@@ -171,10 +171,10 @@ impl Followers {
         }
     }
 
-    fn source(&self, slot: Slot, route: &Route, journal: &Journal) -> Option<Box<Source>> {
+    fn source(&self, slot: Slot, route: &Route, journal: &Journal) -> Option<Arc<Source>> {
         let context = EventContext::new(&self.cluster, route, self.resource.as_ref()?);
         let (watch, journal, chunks) = (self.watch, journal.clone(), self.chunks.clone());
-        Some(Box::new(Source { watch, journal, slot, context: Arc::new(context), chunks }))
+        Some(Arc::new(Source { watch, journal, slot, context: Arc::new(context), chunks }))
     }
 
     pub(super) fn remove(&mut self, slot: Slot) {

@@ -6,19 +6,19 @@
 //! Before: bridge/src/watch/driver.rs
 //! Next: bridge/src/state.rs
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, OptionFuture};
 use tidings_core::compaction::{Compacted, Compaction};
-use tidings_core::known::Slot;
 use tidings_core::watch::Watch;
 use tidings_core::watch::saved::{Doubt, Told};
 use tokio::time::Instant;
 
 use super::followers::Followers;
-use crate::journal::{Flush, Journal};
-use crate::state::record::{Commit, JournalRecord, WatchName, WatchRecord};
+use crate::journal::{Backlog, Journal};
+use crate::state::record::{Commit, Flushed, JournalRecord, SubscriptionRecord, WatchName, WatchRecord};
 use crate::state::told::ToldLog;
 use crate::state::{Error, State, Store};
 
@@ -33,10 +33,10 @@ pub(super) struct Keeper {
     name: WatchName,
     told: ToldLog,
     /// The commit that is under way or failed.
-    commit: Option<(Arc<Commit>, Flush)>,
-    running: Option<BoxFuture<'static, Result<usize, Error>>>,
+    commit: Option<Arc<Commit>>,
+    running: Option<BoxFuture<'static, Result<Flushed, Error>>>,
     /// The backlog of somebody who is over the quota is being looked through.
-    compacting: Option<BoxFuture<'static, Result<Backlog, Error>>>,
+    compacting: Option<BoxFuture<'static, (Backlog, Result<Compacted, Error>)>>,
     /// When the next flush is due, or the commit that failed is tried again.
     due: Instant,
     /// Something changed that no commit has.
@@ -54,23 +54,16 @@ enum Must {
     Finish,
 }
 
-/// What is kept of a backlog, up to a chunk.
-pub(super) struct Backlog {
-    pub(super) slot: Slot,
-    pub(super) chunk: u64,
-    pub(super) compacted: Compacted,
-}
-
 /// What happened.
 pub(super) enum Kept {
     /// It is time to look whether something is to be stored.
     Due,
-    /// The commit is done; its chunk takes so many bytes.
-    Stored(usize),
+    /// The commit is done, and this was made of its flush.
+    Stored(Flushed),
     /// The commit failed, and is tried again.
     Failed(Error),
-    /// A backlog was looked through.
-    Compacted(Backlog),
+    /// A backlog was looked through: what is kept of it.
+    Compacted(Backlog, Result<Compacted, Error>),
 }
 
 // === impl Keeper ===
@@ -99,19 +92,19 @@ impl Keeper {
             Some(outcome) = OptionFuture::from(keeper.running.as_mut()) => {
                 keeper.running = None;
                 match outcome {
-                    Ok(bytes) => Kept::Stored(bytes),
+                    Ok(flushed) => Kept::Stored(flushed),
                     Err(error) => {
                         keeper.due = Instant::now() + RETRY;
                         Kept::Failed(error)
                     }
                 }
             }
-            Some(backlog) = OptionFuture::from(keeper.compacting.as_mut()) => {
+            Some((backlog, compacted)) = OptionFuture::from(keeper.compacting.as_mut()) => {
                 keeper.compacting = None;
-                backlog.map_or_else(Kept::Failed, Kept::Compacted)
+                Kept::Compacted(backlog, compacted)
             }
             () = tokio::time::sleep_until(keeper.due), if keeper.running.is_none() => {
-                if let Some((commit, _)) = &keeper.commit {
+                if let Some(commit) = &keeper.commit {
                     let commit = commit.clone();
                     keeper.start(commit);
                 }
@@ -142,16 +135,30 @@ impl Keeper {
     }
 
     /// Notes in the told log what may be the first, or the last, that a Subscription hears of an object.
-    pub(super) fn tell(&mut self, records: &[JournalRecord], followers: &Followers) -> Result<(), String> {
+    pub(super) fn tell(
+        &mut self,
+        records: &[JournalRecord],
+        followers: &Followers,
+        journal: &Journal,
+    ) -> Result<(), String> {
         let mut doubts = Vec::new();
         for record in records {
-            let Some(told) = Told::by(&record.change) else { continue };
             let to = record.to.iter().map(|to| to.slot);
-            let to = to.filter(|slot| followers.enters_or_leaves(*slot, record.change.kind));
+            let to: Vec<_> =
+                to.filter(|slot| followers.enters_or_leaves(*slot, record.change.kind)).collect();
+            if to.is_empty() {
+                continue;
+            }
+            let Some(told) = Told::by(&record.change) else { continue };
             let key = record.change.key();
-            doubts.extend(to.map(|slot| Doubt { slot, key: key.clone(), told: told.clone() }));
+            doubts.extend(to.into_iter().map(|slot| Doubt { slot, key: key.clone(), told: told.clone() }));
         }
-        self.told.append(&doubts).map_err(|error| format!("the told log: {error}"))
+        self.told.append(journal.next(), &doubts).map_err(|error| {
+            // Until then nothing is stored either, and a time that has passed would come again at once.
+            let now = Instant::now();
+            self.due = if self.due <= now { now + RETRY } else { self.due };
+            format!("the told log: {error}")
+        })
     }
 
     /// Whether a flush is to begin.
@@ -175,18 +182,16 @@ impl Keeper {
             tracing::warn!(%error, "unable to turn over the told log");
         }
         let (head, difference) = machine.take_difference();
-        let mut flush = journal.begin_flush();
+        let flush = journal.begin_flush();
         let (resource, subscriptions) = (followers.resource.clone(), followers.records(journal));
         let commit = Arc::new(Commit {
             watch: self.name.clone(),
-            record: WatchRecord { resource, head, next: flush.next, subscriptions },
+            record: WatchRecord { resource, head, next: journal.next(), subscriptions },
             difference,
-            entries: std::mem::take(&mut flush.entries),
-            chunk: flush.chunk,
-            dead: std::mem::take(&mut flush.dead),
+            journal: flush,
         });
         self.start(commit.clone());
-        self.commit = Some((commit, flush));
+        self.commit = Some(commit);
         self.dirty = false;
         self.due = Instant::now() + self.state.flush_interval;
         if self.must == Must::Begin {
@@ -199,10 +204,27 @@ impl Keeper {
         self.running = Some(Box::pin(async move { state.ask(move |store| store.commit(&commit)).await }));
     }
 
+    /// The commit failed. What is tried again holds only what is not settled by then: so a disk that a backlog has filled
+    /// gets room as that is drained.
+    pub(super) fn failed(&mut self, journal: &Journal, followers: &Followers) {
+        let Some(commit) = self.commit.as_mut().map(Arc::make_mut) else { return };
+        journal.renew_flush(&mut commit.journal);
+        let WatchRecord { next, subscriptions, .. } = &mut commit.record;
+        let present: BTreeMap<_, _> =
+            followers.records(journal).into_iter().map(|record| (record.uid, record.cursor)).collect();
+        for SubscriptionRecord { uid, cursor, .. } in subscriptions {
+            if let Some(present) = present.get(uid) {
+                *cursor = present.clone().before(*next);
+            }
+        }
+    }
+
     /// The commit is done.
-    pub(super) fn stored(&mut self, journal: &Journal, bytes: usize) {
-        let Some((commit, flush)) = self.commit.take() else { return };
-        journal.end_flush(&flush, &commit.entries, bytes);
+    pub(super) fn stored(&mut self, journal: &Journal, flushed: Flushed) {
+        if self.commit.take().is_none() {
+            return;
+        }
+        journal.end_flush(flushed);
         if let Err(error) = self.told.end_flush() {
             tracing::warn!(%error, "unable to clear the told log");
         }
@@ -210,17 +232,30 @@ impl Keeper {
             self.must = Must::No;
         }
         if self.compacting.is_none()
-            && let Some((slot, chunks)) = journal.over_quota(self.state.quota)
+            && let Some(backlog) = journal.begin_compaction(self.state.quota)
         {
             let (state, name, journal) = (self.state.clone(), self.name.clone(), journal.clone());
-            self.compacting = Some(Box::pin(look_through(state, name, journal, slot, chunks)));
+            self.compacting = Some(Box::pin(async move {
+                let compacted = look_through(&state, &name, &journal, &backlog).await;
+                (backlog, compacted)
+            }));
         }
     }
 
     /// Leaves out what is not kept of a backlog. Says how many Changes that were.
-    pub(super) fn compact(&mut self, journal: &Journal, backlog: &Backlog) -> u64 {
-        let Backlog { slot, chunk, compacted } = backlog;
-        journal.compact(*slot, *chunk, self.state.quota, compacted)
+    pub(super) fn compact(
+        &mut self,
+        journal: &Journal,
+        backlog: &Backlog,
+        compacted: Result<Compacted, Error>,
+    ) -> Result<u64, Error> {
+        match compacted {
+            Ok(compacted) => Ok(journal.end_compaction(backlog, self.state.quota, &compacted)),
+            Err(error) => {
+                journal.release(backlog.slot);
+                Err(error)
+            }
+        }
     }
 
     /// Removes everything there is of the Watch.
@@ -237,26 +272,33 @@ impl Keeper {
     }
 }
 
-/// Decides what is kept of the backlog of `slot`, a chunk at a time, so that commits are not held up.
+/// Decides what is kept of a backlog, a chunk at a time, so that commits are not held up.
 async fn look_through(
-    state: State,
-    name: WatchName,
-    journal: Journal,
-    slot: Slot,
-    chunks: Vec<u64>,
-) -> Result<Backlog, Error> {
-    let mut compaction = Compaction::default();
-    let last = chunks.last().copied().unwrap_or_default();
-    for chunk in chunks {
+    state: &State,
+    name: &WatchName,
+    journal: &Journal,
+    backlog: &Backlog,
+) -> Result<Compacted, Error> {
+    let (mut compaction, slot) = (Compaction::default(), backlog.slot);
+    for chunk in backlog.chunks.iter().copied() {
         let (name, journal) = (name.clone(), journal.clone());
         let looked = move |store: &mut dyn Store| {
-            let records = store.read(&name, chunk)?;
-            for record in journal.wanted(slot, records) {
-                compaction.add(record.number, &record.change);
+            let mut records = match store.read(&name, chunk) {
+                // What was settled meanwhile is removed.
+                Err(_) if !journal.holds(chunk) => Vec::new(),
+                records => records?,
+            };
+            journal.wanted(slot, &mut records);
+            for record in records {
+                let doubtful = record.number < journal.begun();
+                compaction.add(record.number, &record.change, doubtful);
             }
             Ok(compaction)
         };
         compaction = state.ask(looked).await?;
     }
-    Ok(Backlog { slot, chunk: last, compacted: compaction.finish() })
+    Ok(compaction.finish())
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,8 @@ struct Inner {
     server: ApiServer,
     rate: f64,
     topics: BTreeMap<String, Topic>,
+    /// A process ended without being told to.
+    crashed: bool,
     /// Topics that take nothing, and until when.
     down: BTreeMap<String, Instant>,
     /// Topics whose check fails, and until when.
@@ -43,6 +45,8 @@ struct Inner {
 struct Pipe {
     broker: Broker,
     topic: String,
+    /// So many Messages may be under way.
+    window: usize,
     fence: Fence,
     under_way: Mutex<BTreeSet<String>>,
 }
@@ -59,16 +63,25 @@ enum Fate {
 impl Broker {
     pub(crate) fn new(rng: Rng, trace: Trace, server: ApiServer) -> Self {
         let (topics, down, sick) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self(Arc::new(Mutex::new(Inner { rng, trace, server, rate: 0.0, topics, down, sick })))
+        Self(Arc::new(Mutex::new(Inner {
+            rng,
+            trace,
+            server,
+            rate: 0.0,
+            topics,
+            crashed: false,
+            down,
+            sick,
+        })))
     }
 
     /// Where the Events of the Subscription `uid` go.
-    pub(crate) fn target(&self, uid: &str, fence: &Fence) -> Target {
+    pub(crate) fn target(&self, uid: &str, window: usize, fence: &Fence) -> Target {
         let subject = Template::parse("t.{change}").unwrap();
         let valid = ValidNats { servers: Vec::new(), stream: None, subject, auth: None, tls: None };
         let encoder = Encoder::Nats(NatsEncoder::new(&valid, ContentMode::Binary));
         let (broker, topic, fence) = (self.clone(), uid.to_owned(), fence.clone());
-        Target { encoder, sink: Arc::new(Pipe { broker, topic, fence, under_way: Mutex::default() }) }
+        Target { encoder, sink: Arc::new(Pipe { broker, topic, window, fence, under_way: Mutex::default() }) }
     }
 
     /// The part of Messages that something happens to.
@@ -100,7 +113,20 @@ impl Broker {
 
     /// Does something with a topic, which begins empty.
     pub(crate) fn with_topic<T>(&self, uid: &str, what: impl FnOnce(&mut Topic) -> T) -> T {
-        what(self.0.lock().unwrap().topics.entry(uid.to_owned()).or_default())
+        let inner = &mut *self.0.lock().unwrap();
+        what(inner.topic(uid))
+    }
+
+    /// Every topic hears that a process ended.
+    pub(crate) fn restart(&self, clean: bool, revision: u64) {
+        let inner = &mut *self.0.lock().unwrap();
+        inner.crashed |= !clean;
+        inner.topics.values_mut().for_each(|topic| topic.restart(clean, revision));
+    }
+
+    /// Does something with every topic.
+    pub(crate) fn with_topics(&self, what: impl FnMut(&mut Topic)) {
+        self.0.lock().unwrap().topics.values_mut().for_each(what);
     }
 
     fn latency(&self) -> Duration {
@@ -116,6 +142,11 @@ impl Broker {
 // === impl Inner ===
 
 impl Inner {
+    fn topic(&mut self, uid: &str) -> &mut Topic {
+        let crashed = self.crashed;
+        self.topics.entry(uid.to_owned()).or_insert_with(|| Topic::new(crashed))
+    }
+
     fn is_down(&self, topic: &str) -> bool {
         self.down.get(topic).is_some_and(|until| *until > Instant::now())
     }
@@ -137,8 +168,8 @@ impl Inner {
         self.trace.delivered();
         let heard = Event::read(message).and_then(|event| {
             self.trace.say(|| format!("stored {topic} {event}"));
-            let topic = self.topics.entry(topic.to_owned()).or_default();
-            topic.hear(event, &self.server.lock().etcd)
+            let server = self.server.clone();
+            self.topic(topic).hear(event, &server.lock().etcd)
         });
         if let Err(complaint) = heard {
             self.trace.complain(format!("{topic}: {complaint}"));
@@ -169,10 +200,14 @@ impl Sink for Pipe {
 
     async fn deliver(&self, messages: &[Message]) -> Vec<Outcome> {
         self.fence.passage(Edge::Any).await;
+        let trace = self.broker.0.lock().unwrap().trace.clone();
         for message in messages {
-            if !self.under_way.lock().unwrap().insert(message.key.to_string()) {
-                let trace = self.broker.0.lock().unwrap().trace.clone();
+            let under_way = &mut *self.under_way.lock().unwrap();
+            if !under_way.insert(message.key.to_string()) {
                 trace.complain(format!("two Messages of {} are under way", message.key));
+            }
+            if under_way.len() > self.window {
+                trace.complain(format!("{} Messages are under way", under_way.len()));
             }
         }
         let latency = self.broker.latency();
@@ -209,6 +244,14 @@ impl Sink for Pipe {
         let under_way = &mut *self.under_way.lock().unwrap();
         for message in messages {
             under_way.remove(message.key.as_str());
+        }
+        let inner = &mut *self.broker.0.lock().unwrap();
+        let topic = inner.topic(&self.topic);
+        for (message, outcome) in messages.iter().zip(&outcomes) {
+            if *outcome == Outcome::Acked {
+                let id = message.headers.iter().find(|(name, _)| name == "ce-id");
+                topic.acked(id.map_or("", |(_, id)| id));
+            }
         }
         outcomes
     }

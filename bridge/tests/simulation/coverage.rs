@@ -37,7 +37,7 @@ pub(crate) fn missing(
     }
     for ((_, key), told) in topic.told.iter().filter(|((kind, _), _)| *kind == owed.kind) {
         for pair in told.windows(2) {
-            follows(&pair[0], &pair[1], etcd)?;
+            follows(&pair[0], &pair[1], told, etcd)?;
         }
         if let Some(first) = told.first() {
             begins(first, etcd)?;
@@ -64,8 +64,9 @@ fn first_told(told: &[Event]) -> u64 {
     told.first().map_or(0, |first| if first.enters() { first.revision } else { 0 })
 }
 
-/// What claims no gap follows directly on what was told of the same life before.
-fn follows(before: &Event, event: &Event, etcd: &Etcd) -> Result<(), String> {
+/// What claims no gap follows directly on what was told of the same life before, but for what was `told` still earlier: a
+/// crash can make it go back to what comes before that.
+fn follows(before: &Event, event: &Event, told: &[Event], etcd: &Etcd) -> Result<(), String> {
     if event.gap || event.enters() || event.change == ChangeKind::Left {
         return Ok(());
     }
@@ -81,8 +82,12 @@ fn follows(before: &Event, event: &Event, etcd: &Etcd) -> Result<(), String> {
     let Some(history) = etcd.histories().find(|history| has(history, before) && has(history, event)) else {
         return Ok(());
     };
+    let is_told = |version: &Version| {
+        told.iter().any(|told| told.uid == version.uid && told.revision == version.revision)
+    };
     let between = |version: &&Arc<Version>| {
-        version.uid == event.uid && (before.revision + 1..event.revision).contains(&version.revision)
+        let between = (before.revision + 1..event.revision).contains(&version.revision);
+        version.uid == event.uid && between && !is_told(version)
     };
     match history.iter().find(between) {
         Some(skipped) => {

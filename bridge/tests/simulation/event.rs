@@ -37,7 +37,8 @@ impl Event {
             let header = message.headers.iter().find(|(header, _)| header == name);
             header.map(|(_, value)| value.clone())
         };
-        let attribute = |name: &str| find(&format!("ce-{name}")).ok_or(format!("no {name} in {message:?}"));
+        let attribute =
+            |name: &str| find(&format!("ce-{name}")).ok_or_else(|| format!("no {name} in {message:?}"));
         let wrong = |what: &str| format!("{what} is malformed in {message:?}");
         let event_type = attribute("type")?;
         let source = attribute("source")?;

@@ -15,6 +15,10 @@ pub(crate) enum Edge {
     Any,
     /// The broker has stored a Message, and has not said so.
     Stored,
+    /// The store is asked for something.
+    Asked,
+    /// The store has done it, and has not said so.
+    Answered,
 }
 
 /// One process. Cheap to clone.
@@ -22,8 +26,7 @@ pub(crate) enum Edge {
 pub(crate) struct Fence {
     closed: CancellationToken,
     /// Passages until it closes by itself; zero: it does not.
-    any: Arc<AtomicU32>,
-    stored: Arc<AtomicU32>,
+    passages: Arc<[AtomicU32; 4]>,
 }
 
 // === impl Fence ===
@@ -66,10 +69,12 @@ impl Fence {
         }
     }
 
+    /// It does not close by itself any more.
+    pub(crate) fn disarm(&self) {
+        self.passages.iter().for_each(|passages| passages.store(0, Ordering::Relaxed));
+    }
+
     fn counter(&self, edge: Edge) -> &AtomicU32 {
-        match edge {
-            Edge::Any => &self.any,
-            Edge::Stored => &self.stored,
-        }
+        &self.passages[edge as usize]
     }
 }

@@ -1,6 +1,6 @@
 //! One process of the bridge: the real pipeline, what it is told to serve, and how it dies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,15 +17,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::api_server::ApiServer;
+use crate::disk::Disk;
 use crate::fence::Fence;
-
-/// Whether a state store is handed from process to process. Without one, a start tells the present state again, so
-/// consumers sweep at every start, and nothing is owed across one; with one, every promise holds across restarts.
-pub(crate) const STATE: bool = false;
-
-/// What survives a process.
-#[derive(Clone, Default)]
-pub(crate) struct Disk;
+use crate::trace::Trace;
 
 /// The sizes of one schedule.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +28,14 @@ pub(crate) struct Sizes {
     pub(crate) ring: usize,
     pub(crate) page: u32,
     pub(crate) window: usize,
+    /// Requests about what lies in a gap.
+    pub(crate) requests: u32,
+    /// How long they may take.
+    pub(crate) patience: Duration,
 }
+
+/// What one read may bring, in bytes.
+const ONE_READ: usize = 32 << 10;
 
 /// What the process is to serve from now on.
 pub(crate) enum Order {
@@ -57,7 +58,11 @@ struct Owner {
     pipeline: Pipeline,
     window: usize,
     orders: mpsc::Receiver<Order>,
+    /// Subscriptions that existed when it began.
+    exist: BTreeSet<Arc<str>>,
     served: Vec<Arc<str>>,
+    trace: Trace,
+    memory: Memory,
     reports: Arc<Mutex<Reports>>,
 }
 
@@ -71,9 +76,15 @@ struct Reports {
 // === impl Process ===
 
 impl Process {
-    /// Starts one with what an earlier one left behind. This is the place where a store comes in: it goes into the
-    /// context, behind the fence, and [`STATE`] says so.
-    pub(crate) fn start(server: &ApiServer, _disk: &Disk, sizes: Sizes, unix_millis: u64) -> Self {
+    /// Starts one with what an earlier one left behind, while these Subscriptions exist.
+    pub(crate) fn start(
+        server: &ApiServer,
+        disk: &Disk,
+        sizes: Sizes,
+        unix_millis: u64,
+        exist: BTreeSet<Arc<str>>,
+        trace: Trace,
+    ) -> Self {
         let fence = Fence::default();
         let memory = Memory::new(sizes.journal);
         let backoff = |most| Backoff { first: Duration::from_millis(25), max: Duration::from_millis(most) };
@@ -86,11 +97,10 @@ impl Process {
             reconnect: backoff(500),
             relist: backoff(2000),
             backfill: BackfillSettings {
-                // What it recovers is held by the model and by bridge/tests/backfill.rs so far, not by all of these faults.
-                requests: 0,
+                requests: sizes.requests,
                 at_once: 4,
                 per_second: 50,
-                time: Duration::from_secs(30),
+                time: sizes.patience,
                 bytes: 16 << 20,
             },
         };
@@ -98,7 +108,7 @@ impl Process {
             client: server.client(&fence),
             cluster: "simulated".into(),
             memory: memory.clone(),
-            state: None,
+            state: Some(disk.open(&fence)),
             metrics: Metrics::default(),
             clock: Clock::starting_at(unix_millis),
             settings,
@@ -107,8 +117,16 @@ impl Process {
         let (orders, receiver) = mpsc::channel(64);
         let reports = Arc::new(Mutex::new(Reports::default()));
         let (pipeline, window) = (Pipeline::new(context), sizes.window);
-        let owner =
-            Owner { pipeline, window, orders: receiver, served: Vec::new(), reports: reports.clone() };
+        let owner = Owner {
+            pipeline,
+            window,
+            orders: receiver,
+            exist,
+            served: Vec::new(),
+            trace,
+            memory: memory.clone(),
+            reports: reports.clone(),
+        };
         let task = tokio::spawn(owner.run());
         Self { fence, memory, orders, reports, task }
     }
@@ -135,15 +153,16 @@ impl Process {
         self.task.abort();
     }
 
-    /// Ends it in good order; it may be killed while it does.
-    pub(crate) async fn shut_down(mut self) {
+    /// Ends it in good order; it may be killed while it does. Says whether it was not.
+    pub(crate) async fn shut_down(mut self) -> bool {
         self.order(Order::ShutDown);
-        tokio::select! {
+        let clean = tokio::select! {
             biased;
-            () = self.fence.closed() => {}
-            _ = &mut self.task => {}
-        }
+            () = self.fence.closed() => false,
+            _ = &mut self.task => true,
+        };
         self.kill();
+        clean
     }
 }
 
@@ -151,6 +170,9 @@ impl Process {
 
 impl Owner {
     async fn run(mut self) {
+        if let Err(error) = self.pipeline.restore(|uid| self.exist.contains(uid)).await {
+            return self.trace.complain(format!("the state cannot be gone on with: {error:?}"));
+        }
         loop {
             let order = tokio::time::timeout(Duration::from_millis(200), self.orders.recv()).await;
             match order {
@@ -171,6 +193,10 @@ impl Owner {
                 }
                 Ok(None) => return,
                 Err(_) => self.pipeline.drop_unused().await,
+            }
+            // One read of each Watch may go beyond it, and what it brings may be told to each in its own way.
+            if self.memory.used() > self.memory.capacity() + ONE_READ {
+                self.trace.complain(format!("the Journals hold {} bytes in memory", self.memory.used()));
             }
             let subscriptions =
                 self.served.iter().filter_map(|uid| Some((uid.clone(), self.pipeline.report(uid)?)));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use tokio::runtime::Runtime;
 
 use crate::api_server::ApiServer;
 use crate::broker::Broker;
@@ -16,13 +17,9 @@ const REST: Duration = Duration::from_secs(200);
 /// A rewind has to be noticed within this time.
 const NOTICED: Duration = Duration::from_secs(100);
 
-/// Runs the schedule of `seed` in a runtime of its own, whose time moves only when everybody waits.
+/// Runs the schedule of `seed` in a runtime of its own.
 pub(crate) fn run(seed: u64, lines: bool) -> Outcome {
-    // What the bridge rolls dice with.
-    fastrand::seed(seed);
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(async {
+    runtime(seed).block_on(async {
         let trace = Trace::new(lines);
         if let Err(complaint) = act(seed, &trace).await {
             trace.complain(complaint);
@@ -31,12 +28,21 @@ pub(crate) fn run(seed: u64, lines: bool) -> Outcome {
     })
 }
 
+/// Time in it moves only when everybody waits.
+pub(crate) fn runtime(seed: u64) -> Runtime {
+    // What the bridge rolls dice with.
+    fastrand::seed(seed);
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
 async fn act(seed: u64, trace: &Trace) -> Result<(), String> {
     let mut rng = Rng::with_seed(seed);
     // Each has dice of its own, so that what one does more of does not change the others.
     let server = ApiServer::new(rng.fork(), trace.clone());
     let broker = Broker::new(rng.fork(), trace.clone(), server.clone());
     let mut world = World::new(rng.fork(), trace.clone(), server.clone(), broker);
+    // What holds only as long as nobody crashes is held to in the others.
+    world.mortal = !seed.is_multiple_of(4);
     let mut writes = rng.fork();
     for count in 0..rng.u64(0..12) {
         writer::write(&server, &mut writes, count);
@@ -44,7 +50,7 @@ async fn act(seed: u64, trace: &Trace) -> Result<(), String> {
     for index in 0..rng.usize(1..=4) {
         world.join(index);
     }
-    world.start();
+    world.start(true);
     let pause = Duration::from_millis(rng.u64(30..300));
     let writer = tokio::spawn(writer::run(server.clone(), writes, pause));
     let ticker = tokio::spawn(server.clone().tick());
@@ -68,14 +74,14 @@ async fn act(seed: u64, trace: &Trace) -> Result<(), String> {
     trace.say(|| "everything works from now on".to_owned());
     server.lock().calm();
     world.broker.calm();
+    world.disk.calm();
     world.pause(Duration::from_millis(500)).await;
     writer.abort();
     if world.process.as_ref().is_none_or(|process| process.fence.is_closed()) {
         world.process = None;
-        world.start();
+        world.start(false);
     } else if let Some(process) = &world.process {
-        process.fence.arm(Edge::Any, 0);
-        process.fence.arm(Edge::Stored, 0);
+        process.fence.disarm();
     }
     rest(&mut world, trace).await?;
     ticker.abort();
@@ -89,7 +95,7 @@ async fn revive(world: &mut World, rng: &mut Rng) {
             process.kill();
         }
         tokio::time::sleep(Duration::from_millis(rng.u64(1..3000))).await;
-        world.start();
+        world.start(false);
     }
 }
 
@@ -125,32 +131,61 @@ async fn something(world: &mut World, rng: &mut Rng) {
             world.join(index);
         }
         71..74 => world.retarget(index),
-        74..78 => crash(world, rng, Fault::Crash).await,
-        78..82 => crash(world, rng, Fault::CrashBetweenStoreAndAck).await,
-        82..86 => crash(world, rng, Fault::CrashAtTheEdge).await,
-        86..89 => {
+        74..77 => crash(world, rng, Fault::Crash).await,
+        77..80 => crash(world, rng, Fault::CrashBetweenStoreAndAck).await,
+        80..83 => crash(world, rng, Fault::CrashAtTheEdge).await,
+        83..86 => crash(world, rng, Fault::CrashBeforeAnswer).await,
+        86..89 => crash(world, rng, Fault::CrashAfterAnswer).await,
+        89..91 => world.disk.fill(while_down),
+        91..93 => world.disk.slow_down(while_down),
+        93..95 => world.disk.stiffen(while_down),
+        95 => lose_power(world, rng).await,
+        96..98 => {
             world.trace.fault(Fault::GracefulRestart, String::new);
-            if let Some(process) = world.process.take() {
-                process.shut_down().await;
-            }
-            world.start();
+            let clean = match world.process.take() {
+                Some(process) => process.shut_down().await && !world.disk.is_in_trouble(),
+                None => false,
+            };
+            world.start(clean);
         }
         _ => {}
     }
 }
 
-/// Kills the process: now, at one of its next ways out, or when the broker has stored something and not said so.
+/// Kills the process: now, at one of its next ways out, when the broker has stored something and not said so, or around
+/// what it asks of its store.
 async fn crash(world: &mut World, rng: &mut Rng, how: Fault) {
+    if !world.mortal {
+        return;
+    }
     world.trace.fault(how, String::new);
     let Some(process) = &world.process else { return };
     match how {
         Fault::CrashBetweenStoreAndAck => process.fence.arm(Edge::Stored, rng.u32(1..10)),
         Fault::CrashAtTheEdge => process.fence.arm(Edge::Any, rng.u32(1..40)),
+        Fault::CrashBeforeAnswer => process.fence.arm(Edge::Asked, rng.u32(1..6)),
+        Fault::CrashAfterAnswer => process.fence.arm(Edge::Answered, rng.u32(1..6)),
         _ => {
             process.fence.close();
             revive(world, rng).await;
         }
     }
+}
+
+/// The machine loses power, and with it the last commits, which did not wait for the disk (`docs/decisions/0005`).
+async fn lose_power(world: &mut World, rng: &mut Rng) {
+    if !world.mortal {
+        return;
+    }
+    world.trace.fault(Fault::PowerLoss, String::new);
+    world.hold_back();
+    world.pause(Duration::from_millis(rng.u64(1..1500))).await;
+    if let Some(process) = world.process.take() {
+        process.kill();
+    }
+    tokio::time::sleep(Duration::from_millis(rng.u64(1..3000))).await;
+    world.lose();
+    world.start(false);
 }
 
 /// Etcd is restored from a backup.
@@ -159,10 +194,13 @@ async fn crash(world: &mut World, rng: &mut Rng, how: Fault) {
 /// a Watch before that, nothing tells it from the old one (`docs/guarantees.md`, "After a rewind that leaves none of
 /// the three proofs behind"; kubernetes/kubernetes#107457), and what was written in between is lost unseen.
 ///
-/// EXCEPTION: not while memory may be full. A Watch without room lets the answer of a probe, or of a LIST, lie for as
+/// EXCEPTION: not while memory may be full, nor while what has to be stored cannot be. A Watch without room lets the answer of a probe, or of a LIST, lie for as
 /// long as the broker takes, and then opens its stream by that answer: after a rewind meanwhile, in the future (K7).
+///
+/// EXCEPTION: not before what was told just before a crash is decided and stored once more. Of that the next process knows
+/// nothing that could be a proof (`docs/guarantees.md`, "The cluster's history goes backwards").
 async fn rewind(world: &mut World, rng: &mut Rng) {
-    if world.is_tight() {
+    if world.is_tight() || world.disk.is_in_trouble() || !world.has_recovered() {
         return;
     }
     let back = rng.u64(1..25);
@@ -178,7 +216,8 @@ async fn rewind(world: &mut World, rng: &mut Rng) {
     world.server.lock().resume_writes();
 }
 
-async fn rest(world: &mut World, trace: &Trace) -> Result<(), String> {
+/// Waits until everything is told and settled.
+pub(crate) async fn rest(world: &mut World, trace: &Trace) -> Result<(), String> {
     let deadline = tokio::time::Instant::now() + REST;
     loop {
         tokio::time::sleep(Duration::from_millis(300)).await;

@@ -34,9 +34,15 @@ pub(crate) enum Fault {
     AckLost,
     BrokerDown,
     CheckFails,
+    DiskFull,
+    DiskSlow,
+    ToldLogFails,
     Crash,
     CrashBetweenStoreAndAck,
     CrashAtTheEdge,
+    CrashBeforeAnswer,
+    CrashAfterAnswer,
+    PowerLoss,
     GracefulRestart,
     Join,
     Edit,
@@ -47,7 +53,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Every one of them.
-    pub(crate) const ALL: [Self; 35] = [
+    pub(crate) const ALL: [Self; 41] = [
         Self::ConnectionRefused,
         Self::TooManyRequests,
         Self::ServerError,
@@ -74,9 +80,15 @@ impl Fault {
         Self::AckLost,
         Self::BrokerDown,
         Self::CheckFails,
+        Self::DiskFull,
+        Self::DiskSlow,
+        Self::ToldLogFails,
         Self::Crash,
         Self::CrashBetweenStoreAndAck,
         Self::CrashAtTheEdge,
+        Self::CrashBeforeAnswer,
+        Self::CrashAfterAnswer,
+        Self::PowerLoss,
         Self::GracefulRestart,
         Self::Join,
         Self::Edit,

@@ -1,17 +1,18 @@
 //! A cluster, a broker, the bridge between them, and the Subscriptions it serves.
 
+#[path = "world/checks.rs"]
+mod checks;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use tidings_core::object::ResourceVersion;
+use tidings_core::route::Namespaces;
 
 use crate::api_server::ApiServer;
 use crate::broker::Broker;
-use crate::coverage;
-use crate::etcd::KINDS;
-use crate::process::{Disk, Order, Process, STATE, Sizes};
+use crate::disk::Disk;
+use crate::process::{Order, Process, Sizes};
 use crate::subscription::{Subscription, selections};
 use crate::topic::Topic;
 use crate::trace::{Fault, Trace};
@@ -29,9 +30,13 @@ pub(crate) struct World {
     pub(crate) broker: Broker,
     pub(crate) subscriptions: BTreeMap<usize, Subscription>,
     pub(crate) process: Option<Process>,
+    pub(crate) disk: Disk,
+    /// Processes crash.
+    pub(crate) mortal: bool,
     sizes: Sizes,
-    disk: Disk,
     lives: u64,
+    /// The newest revision when the last process began after a crash.
+    begun: u64,
 }
 
 // === impl World ===
@@ -44,43 +49,64 @@ impl World {
             ring: if rng.u32(0..4) == 0 { rng.usize(1..8) << 10 } else { 1 << 20 },
             page: rng.u32(2..8),
             window: rng.usize(1..64),
+            requests: [0, 3, 20, 1000, 1000, 1000][rng.usize(0..6)],
+            patience: Duration::from_millis(if rng.u32(0..4) == 0 { rng.u64(100..3000) } else { 30_000 }),
         };
         trace.say(|| format!("{sizes:?}"));
-        let (subscriptions, process, disk, lives) = (BTreeMap::new(), None, Disk, 0);
-        Self { rng, trace, server, broker, subscriptions, process, sizes, disk, lives }
+        let disk = Disk::new(rng.fork(), trace.clone(), 4 << 30);
+        let (subscriptions, process, mortal, lives) = (BTreeMap::new(), None, true, 0);
+        Self { rng, trace, server, broker, subscriptions, process, disk, mortal, sizes, lives, begun: 0 }
     }
 
-    /// Starts a process, and has it serve what there is.
-    pub(crate) fn start(&mut self) {
+    /// So many Messages may be under way, from the next process on.
+    pub(crate) fn set_window(&mut self, window: usize) {
+        self.sizes.window = window;
+    }
+
+    /// Starts a process, and has it serve what there is. `clean`: the one before ended in good order.
+    pub(crate) fn start(&mut self, clean: bool) {
         let now = BEGINNING + u64::try_from(self.trace.elapsed().as_millis()).unwrap();
         self.trace.say(|| "the bridge starts".to_owned());
-        if !STATE {
-            self.server.lock().caches.iter_mut().for_each(|cache| cache.shown.restart());
-            for subscription in self.subscriptions.values_mut() {
-                self.broker.with_topic(&subscription.uid, Topic::sweep);
-                (subscription.owed, subscription.left) = (Vec::new(), Vec::new());
-                subscription.owe();
-            }
-        }
-        let process = Process::start(&self.server, &self.disk, self.sizes, now);
+        let exist = self.subscriptions.values().map(|subscription| subscription.uid.clone()).collect();
+        let trace = self.trace.clone();
+        let process = Process::start(&self.server, &self.disk, self.sizes, now, exist, trace);
         for subscription in self.subscriptions.values() {
-            let target = self.broker.target(&subscription.uid, &process.fence);
+            let target = self.broker.target(&subscription.uid, self.sizes.window, &process.fence);
             process.order(Order::Add(subscription.route(), target));
         }
+        let mut guard = self.server.lock();
+        let inner = &mut *guard;
+        if !clean {
+            self.begun = inner.etcd.revision;
+        }
+        for (kind, cache) in inner.caches.iter_mut().enumerate() {
+            cache.shown.restart(self.disk.position(kind));
+        }
+        self.broker.restart(clean, inner.etcd.revision);
+        for owed in self.subscriptions.values_mut().flat_map(|subscription| &mut subscription.owed) {
+            owed.seen_joined = false;
+        }
+        drop(guard);
+        self.check_stored();
         self.process = Some(process);
     }
 
     /// A Subscription is created.
     pub(crate) fn join(&mut self, index: usize) {
+        let selections = selections(&mut self.rng);
+        self.join_as(index, selections);
+    }
+
+    /// The same, which selects this.
+    pub(crate) fn join_as(&mut self, index: usize, selections: BTreeMap<usize, Namespaces>) {
         self.lives += 1;
-        let uid: Arc<str> = format!("uid-{index}-{}", self.lives).into();
-        let (name, selections) = (format!("test/s{index}"), selections(&mut self.rng));
+        let (uid, name) = (format!("uid-{index}-{}", self.lives).into(), format!("test/s{index}"));
         let mut subscription =
             Subscription { uid, name, generation: 1, selections, owed: Vec::new(), left: Vec::new() };
         subscription.owe();
         self.trace.fault(Fault::Join, || subscription.to_string());
         if let Some(process) = &self.process {
-            let target = self.broker.target(&subscription.uid, &process.fence);
+            let target = self.broker.target(&subscription.uid, self.sizes.window, &process.fence);
             process.order(Order::Add(subscription.route(), target));
         }
         self.subscriptions.insert(index, subscription);
@@ -88,9 +114,17 @@ impl World {
 
     /// Its owner selects something else.
     pub(crate) fn edit(&mut self, index: usize) {
+        if self.subscriptions.contains_key(&index) {
+            let selections = selections(&mut self.rng);
+            self.edit_to(index, selections);
+        }
+    }
+
+    /// Its owner selects this.
+    pub(crate) fn edit_to(&mut self, index: usize, selections: BTreeMap<usize, Namespaces>) {
         let Some(subscription) = self.subscriptions.get_mut(&index) else { return };
         subscription.generation += 1;
-        let before = std::mem::replace(&mut subscription.selections, selections(&mut self.rng));
+        let before = std::mem::replace(&mut subscription.selections, selections);
         for kind in before.into_keys().filter(|kind| !subscription.selections.contains_key(kind)) {
             subscription.left.push(kind);
         }
@@ -108,7 +142,7 @@ impl World {
         let Some(process) = &self.process else { return };
         subscription.generation += 1;
         self.trace.fault(Fault::Retarget, || subscription.to_string());
-        let target = self.broker.target(&subscription.uid, &process.fence);
+        let target = self.broker.target(&subscription.uid, self.sizes.window, &process.fence);
         process.order(Order::Edit(subscription.route(), Some(target)));
     }
 
@@ -131,126 +165,34 @@ impl World {
         }
     }
 
-    /// Looks at what the process says of itself, and holds it against the truth.
-    pub(crate) fn observe(&mut self, thoroughly: bool) {
-        let Some(process) = &self.process else { return };
-        let inner = self.server.lock();
-        for subscription in self.subscriptions.values_mut() {
-            let Some(report) = process.report(&subscription.uid) else { continue };
-            for source in &report.watches {
-                let index = KINDS.iter().position(|kind| kind.group == source.kind.group);
-                let Some(owed) = subscription.owed.iter_mut().find(|owed| Some(owed.kind) == index) else {
-                    continue;
-                };
-                let (settled, position) = (source.settled, source.watch.position);
-                if settled.is_some()
-                    && !source.joining
-                    && owed.joined.is_none()
-                    && !subscription.left.contains(&owed.kind)
-                {
-                    // The second look: the first may have been before it was taken in.
-                    if owed.seen_joined {
-                        owed.joined = Some(inner.etcd.revision);
-                    }
-                    owed.seen_joined = true;
-                }
-                if inner.etcd.rewinds() > 0 {
-                    // Versions of two histories do not compare.
-                    continue;
-                }
-                let newest = ResourceVersion(inner.etcd.revision);
-                if settled.max(position) > Some(newest) {
-                    self.trace.complain(format!(
-                        "{settled:?} or {position:?} is later than the newest version {newest}"
-                    ));
-                }
-                if thoroughly && let Some(settled) = settled {
-                    let shown = &inner.caches[owed.kind].shown;
-                    let missing = self.broker.with_topic(&subscription.uid, |topic| {
-                        coverage::missing(topic, owed, &inner.etcd, shown, settled.0)
-                    });
-                    if let Err(missing) = missing {
-                        self.trace.complain(format!(
-                            "{}: everything up to {settled} is said to be settled: {missing}",
-                            subscription.uid
-                        ));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether everything is told and settled; what is still under way, if not.
-    pub(crate) fn at_rest(&self) -> Result<(), String> {
-        let process = self.process.as_ref().ok_or("no process runs")?;
-        let inner = self.server.lock();
-        let follow =
-            |kind: &usize| self.subscriptions.values().filter(|s| s.selections.contains_key(kind)).count();
-        let followed = (0..KINDS.len()).filter(|kind| follow(kind) > 0).count();
-        if process.watches() != followed {
-            return Err(format!("{} Watches run, and {followed} kinds are followed", process.watches()));
-        }
-        for subscription in self.subscriptions.values() {
-            let report = process.report(&subscription.uid).ok_or("no report")?;
-            if report.lane.pending > 0
-                || report.lane.oldest.is_some()
-                || report.watches.len() != subscription.selections.len()
-            {
-                return Err(format!("{subscription}: {report:?}"));
-            }
-            for source in &report.watches {
-                let kind = KINDS.iter().position(|kind| kind.group == source.kind.group);
-                let last = inner.etcd.log.iter().rev().find(|version| Some(version.kind) == kind);
-                let last = ResourceVersion(last.map_or(0, |version| version.revision));
-                let followers = kind.map_or(0, |kind| follow(&kind));
-                if source.joining
-                    || source.watch.lanes != followers
-                    || source.settled.is_none_or(|settled| settled < last)
-                    || source.settled != source.watch.position
-                {
-                    return Err(format!("{subscription}: {source:?}, and the last version is {last}"));
-                }
-            }
-        }
-        if process.memory.used() > 0 {
-            return Err(format!("the journal holds {} bytes", process.memory.used()));
-        }
-        Ok(())
-    }
-
-    /// What has to hold at rest: nothing is missing, and who folds the topic holds what the cluster holds.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let inner = self.server.lock();
-        for subscription in self.subscriptions.values() {
-            let uid = &subscription.uid;
-            for owed in &subscription.owed {
-                let shown = &inner.caches[owed.kind].shown;
-                let check = |topic: &mut _| coverage::missing(topic, owed, &inner.etcd, shown, u64::MAX);
-                self.broker.with_topic(uid, check).map_err(|missing| format!("{uid}: {missing}"))?;
-            }
-            let expected = inner
-                .etcd
-                .objects
-                .iter()
-                .filter(|((kind, _), object)| subscription.selects(*kind, object.namespace));
-            let expected: BTreeMap<_, _> =
-                expected.map(|(place, object)| (place.clone(), object.text.clone())).collect();
-            let held = self.broker.with_topic(uid, |topic| topic.state());
-            for place in expected.keys().chain(held.keys()) {
-                let (expected, held) = (expected.get(place), held.get(place));
-                if expected != held {
-                    return Err(format!(
-                        "{uid}: of {place:?} the cluster holds {expected:?}, and a consumer {held:?}"
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Whether memory may be full at times.
     pub(crate) fn is_tight(&self) -> bool {
         self.sizes.journal < PLENTY
+    }
+
+    /// From now on nothing that is written reaches the disk.
+    pub(crate) fn hold_back(&self) {
+        self.disk.hold_back();
+        for subscription in self.subscriptions.values() {
+            // Also where nothing was told yet.
+            self.broker.with_topic(&subscription.uid, |_| ());
+        }
+        self.broker.with_topics(Topic::hold_back);
+    }
+
+    /// What was written since is gone. Whoever was told since that they have everything may have to be told anew.
+    pub(crate) fn lose(&mut self) {
+        let with_told = self.disk.lose();
+        self.broker.with_topics(|topic| topic.lose(with_told));
+        for owed in self.subscriptions.values_mut().flat_map(|subscription| &mut subscription.owed) {
+            owed.joined = None;
+        }
+    }
+
+    /// Whether everything is stored that may have been told before the last crash.
+    pub(crate) fn has_recovered(&self) -> bool {
+        let mut kinds = self.subscriptions.values().flat_map(|subscription| subscription.selections.keys());
+        kinds.all(|kind| self.disk.position(*kind).is_some_and(|position| position >= self.begun))
     }
 
     /// Etcd is restored from a backup.

@@ -111,6 +111,11 @@ impl Followers {
 // === impl Phase ===
 
 impl Phase {
+    /// The floor of a Seam that begins without a LIST: a snapshot has yet to show what exists.
+    pub(super) const NOWHERE: ResourceVersion = ResourceVersion(0);
+    /// The floor of a Seam whose LIST was not completed: a snapshot shows the rest.
+    pub(super) const EVERYWHERE: ResourceVersion = ResourceVersion(u64::MAX);
+
     /// A LIST begins; nothing waits for it yet.
     pub(super) fn listing(list: u32, since: ResourceVersion, view: View) -> Self {
         Self::Listing { list, since, view, held: BTreeMap::new() }
@@ -120,9 +125,29 @@ impl Phase {
 // === impl Follower ===
 
 impl Follower {
-    /// It was told what exists, and hears what comes next.
+    /// It was told everything that existed at one version, and hears what comes next. Who parts does not: it leaves as soon
+    /// as it was told that everything is gone, and waits for nothing.
     pub(super) fn is_continued(&self) -> bool {
-        !self.fresh && matches!(self.phase, Phase::Following)
+        self.complete_since().is_some() && self.selection != Selection::NOTHING
+    }
+
+    /// The version at which it was told everything that existed, as far as that is later than what was decided.
+    pub(super) fn complete_since(&self) -> Option<ResourceVersion> {
+        match &self.phase {
+            Phase::Following => Some(Phase::NOWHERE).filter(|_| !self.fresh),
+            Phase::Seam { floor, relist, .. } => {
+                Some(*floor).filter(|floor| !relist && !matches!(*floor, Phase::NOWHERE | Phase::EVERYWHERE))
+            }
+            Phase::Listing { .. } => None,
+        }
+    }
+
+    /// Its view, if what it was told is kept in one.
+    pub(super) fn view(&self) -> Option<&View> {
+        match &self.phase {
+            Phase::Following => None,
+            Phase::Listing { view, .. } | Phase::Seam { view, .. } => Some(view),
+        }
     }
 }
 
@@ -154,25 +179,26 @@ impl Watch {
         if follower.selection == selection {
             return;
         }
+        let since = follower.complete_since();
         let before = std::mem::replace(&mut follower.selection, selection);
         let phase = std::mem::replace(&mut follower.phase, Phase::Following);
         let phase = match phase {
             Phase::Following => {
                 let mut view = self.told_view(slot);
-                view.keep_steady(&before, true);
+                view.keep_steady(&before, Some(Phase::NOWHERE));
                 self.entrance(slot, view, effects)
             }
-            Phase::Seam { floor, mut view, relist } if matches!(self.stream, Stream::Snapshot { .. }) => {
-                view.keep_steady(&before, !relist);
+            Phase::Seam { floor, mut view, .. } if matches!(self.stream, Stream::Snapshot { .. }) => {
+                view.keep_steady(&before, since);
                 Phase::Seam { floor, view, relist: true }
             }
             // The Watch may be behind what the view holds; changes per name still continue it.
-            Phase::Seam { mut view, relist, .. } => {
-                view.keep_steady(&before, !relist);
+            Phase::Seam { mut view, .. } => {
+                view.keep_steady(&before, since);
                 self.entrance(slot, view, effects)
             }
             Phase::Listing { mut view, held, .. } => {
-                view.keep_steady(&before, false);
+                view.keep_steady(&before, None);
                 view.begin_list();
                 let list = self.next_list(slot, effects);
                 Phase::Listing { list, since: self.newest, view, held }
@@ -197,10 +223,11 @@ impl Watch {
 
     /// How a Subscription that was told `view` comes to follow the Watch as it is now.
     fn entrance(&mut self, slot: Slot, mut view: View, effects: &mut Vec<Effect>) -> Phase {
-        let floor = ResourceVersion::default();
+        let floor = Phase::NOWHERE;
+        let fresh = self.followers.get(slot).is_none_or(|follower| follower.fresh);
         match self.stream {
             // The next snapshot is for everybody.
-            Stream::Lost if view.is_empty() => Phase::Following,
+            Stream::Lost if fresh && view.is_empty() => Phase::Following,
             Stream::Lost => Phase::Seam { floor, view, relist: false },
             // It may have missed the beginning of this one.
             Stream::Snapshot { .. } => Phase::Seam { floor, view, relist: true },

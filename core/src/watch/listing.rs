@@ -1,11 +1,12 @@
 //! The LIST that brings one Subscription what exists, and how it comes to follow the Watch when that is complete.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Effect;
 use super::Watch;
 use super::decide::Source;
-use super::follower::{Held, Phase};
+use super::follower::{Follower, Held, Phase};
 use super::saved::{Doubted, Told};
 use super::telling::Telling;
 use super::view::View;
@@ -40,16 +41,39 @@ impl Watch {
         let doubted = (slot, meta.key.clone());
         let mut was = view.get(&meta.key).cloned();
         let streamed = view.is_streamed(&meta.key);
+        // It may have been told in an older version: what was between is not told.
+        let mut missed = false;
         self.newest = self.newest.max(meta.resource_version);
         let mut telling = Telling::new(self.epoch);
         let selected = follower.selection.selects(&meta.key);
-        if was.is_some() {
+        if let Some(Doubted { told, .. }) = self.doubts.get(&doubted)
+            && self.comes_again(slot, &meta.key, told)
+        {
+            // With everything before and after it; and if the stream is lost until then, a snapshot says what became of it.
             if let Some(doubt) = self.doubts.get_mut(&doubted) {
-                doubt.listed = doubt.told.uid == meta.uid;
+                doubt.listed = true;
+            }
+            if was.is_none() {
+                return;
+            }
+        } else if was.is_some() {
+            match self.doubts.get_mut(&doubted) {
+                Some(doubt) if doubt.told.uid == meta.uid => doubt.listed = true,
+                // It was over before this life, which the stream brings: so it must not sort after it.
+                Some(_) => {
+                    if let Some(Doubted { told, .. }) = self.doubts.remove(&doubted) {
+                        let gone_at = meta.resource_version.previous();
+                        self.tell_gone(slot, &meta.key, &told, gone_at, &mut telling);
+                    }
+                }
+                None => {}
             }
         } else {
             match self.doubts.remove(&doubted).map(|doubt| doubt.told) {
-                Some(doubt) if doubt.uid == meta.uid => was = Some(doubt).filter(|_| !selected),
+                Some(doubt) if doubt.uid == meta.uid => {
+                    missed = streamed || doubt.is_before(meta, self.epoch);
+                    was = Some(doubt).filter(|_| !selected);
+                }
                 Some(doubt) => {
                     self.tell_gone(slot, &meta.key, &doubt, meta.resource_version.previous(), &mut telling);
                     if streamed {
@@ -77,6 +101,12 @@ impl Watch {
         {
             // Whoever parts does not wait for the stream to say so.
             view.remove(&meta.key);
+            // And of this one it may have been told.
+            let leaves = follower.on.contains(ChangeKind::Left);
+            if self.doubts.remove(&doubted).is_some_and(|doubt| doubt.told.uid == meta.uid) && leaves {
+                let content = Content::Object(object.clone());
+                telling.add(slot, ChangeKind::Left, Reason::Selection, false, 0, content);
+            }
             self.tell_gone(slot, &meta.key, &was, meta.resource_version.previous(), &mut telling);
             return telling.finish(effects);
         }
@@ -90,7 +120,7 @@ impl Watch {
             }
         }
         if let Some((kind, reason)) = told.filter(|(kind, _)| follower.on.contains(*kind)) {
-            let gap = kind == ChangeKind::Updated;
+            let gap = kind == ChangeKind::Updated || missed && kind == ChangeKind::Added;
             telling.add(slot, kind, reason, gap, 0, Content::Object(object.clone()));
         }
         telling.finish(effects);
@@ -124,9 +154,7 @@ impl Watch {
             }
         }
         effects.push(Effect::Joined(slot));
-        if let Some(position) = self.position {
-            self.close_seams(position, effects);
-        }
+        self.close_seams(effects);
     }
 
     /// Of who selects nothing any more, what a LIST did not show is gone: whoever parts does not wait for the stream to
@@ -188,21 +216,36 @@ impl Watch {
         version: ResourceVersion,
         effects: &mut Vec<Effect>,
     ) {
-        let of_slot = |(doubted, _): &(Slot, ObjectKey), doubt: &mut Doubted| {
+        let of_slot = self.doubts.iter().filter(|((doubted, _), _)| *doubted == slot);
+        let again = of_slot.filter(|((_, key), doubt)| self.comes_again(slot, key, &doubt.told));
+        let again: BTreeSet<_> = again.map(|((_, key), _)| key.clone()).collect();
+        let of_slot = |(doubted, key): &(Slot, ObjectKey), doubt: &mut Doubted| {
             // What a LIST showed is there, and the stream goes on with it.
-            *doubted == slot && !std::mem::take(&mut doubt.listed)
+            *doubted == slot && !std::mem::take(&mut doubt.listed) && !again.contains(key)
         };
         let doubts = self.doubts.extract_if(.., of_slot).map(|((_, key), doubt)| (key, doubt.told));
         let gone: Vec<_> = doubts.collect();
         self.tell_all_gone(slot, gone, version, effects);
     }
 
-    /// The Watch has decided everything up to `position`: where that is past the LIST, Known and the view
-    /// agree, and the view becomes bits. While something is recovered, Known is behind.
-    pub(super) fn close_seams(&mut self, position: ResourceVersion, effects: &mut Vec<Effect>) {
-        if self.recovering_since().is_some() {
-            return;
-        }
+    /// Whether the stream resumes before `told` and brings it again, to who still goes on with the name.
+    fn comes_again(&self, slot: Slot, key: &ObjectKey, told: &Told) -> bool {
+        let after = self.position().is_some_and(|position| told.version > position);
+        let follower = self.followers.get(slot);
+        let goes_on = |follower: &Follower| {
+            follower.selection.selects(key)
+                && match &follower.phase {
+                    Phase::Listing { view, .. } | Phase::Seam { view, .. } => view.follows(key),
+                    Phase::Following => true,
+                }
+        };
+        after && told.epoch == self.epoch && follower.is_some_and(goes_on)
+    }
+
+    /// Where the Watch has decided everything up to the version of the LIST, Known and the view agree, and the view
+    /// becomes bits. While history is lost, or something of it is recovered, Known is behind.
+    pub(super) fn close_seams(&mut self, effects: &mut Vec<Effect>) {
+        let Some(position) = self.position() else { return };
         for slot in self.followers.slots() {
             let Some(follower) = self.followers.get_mut(slot) else { continue };
             match &mut follower.phase {

@@ -245,7 +245,7 @@ impl Watch {
                 Phase::Following => {
                     let selection = follower.selection.clone();
                     let mut view = self.told_view(slot);
-                    view.keep_steady(&selection, true);
+                    view.keep_steady(&selection, Some(ResourceVersion::default()));
                     view
                 }
             };

@@ -10,7 +10,7 @@ use crate::object::ResourceVersion;
 impl Watch {
     /// A new attempt: marks of an earlier one count for nothing, and every Subscription takes part.
     pub(super) fn snapshot_started(&mut self, effects: &mut Vec<Effect>) {
-        self.forget_backfill(effects);
+        self.gathered(effects);
         self.attempt += 1;
         self.stream = Stream::Snapshot { sound: true };
         for slot in self.followers.slots() {
@@ -22,11 +22,11 @@ impl Watch {
                     // The snapshot shows what the LIST would have shown. Changes that waited continue the
                     // names it was told already; other names come with the snapshot.
                     effects.push(Effect::StopList(slot));
-                    self.release(slot, ResourceVersion(u64::MAX), effects);
+                    self.release(slot, Phase::EVERYWHERE, effects);
                 }
             }
         }
-        self.gather();
+        self.gather(effects);
     }
 
     /// Everything that exists was seen: what was told and not seen is gone.
@@ -40,7 +40,7 @@ impl Watch {
         if version < self.newest {
             return self.rewind(now, effects);
         }
-        self.gather_gone(sound, version);
+        self.gather_gone(sound, version, effects);
         if sound {
             self.conclude_deletes(version, effects);
         } else {
@@ -55,7 +55,7 @@ impl Watch {
         self.position = Some(version);
         self.newest = version;
         self.stream = Stream::Live { since: version };
-        self.ask_all(effects);
+        self.gathered(effects);
     }
 
     fn conclude_deletes(&mut self, version: ResourceVersion, effects: &mut Vec<Effect>) {
@@ -77,7 +77,7 @@ impl Watch {
         effects: &mut Vec<Effect>,
     ) {
         let Some(follower) = self.followers.get_mut(slot) else { return };
-        let Phase::Seam { view, relist, .. } = &mut follower.phase else {
+        let Phase::Seam { view, floor, relist } = &mut follower.phase else {
             follower.fresh = false;
             if sound {
                 self.conclude_doubts(slot, version, effects);
@@ -85,26 +85,39 @@ impl Watch {
             effects.push(Effect::Joined(slot));
             return;
         };
-        let (mut view, relist) = (std::mem::take(view), *relist);
+        let (mut view, floor, relist) = (std::mem::take(view), *floor, *relist);
+        let recovering = self.recovering_since().is_some();
+        if sound && (relist || recovering) {
+            self.conclude_view(slot, &mut view, version, effects);
+        }
         if relist {
-            if sound {
-                self.conclude_view(slot, &mut view, version, effects);
-            }
             view.begin_list();
             let list = self.next_list(slot, effects);
-            if let Some(follower) = self.followers.get_mut(slot) {
-                follower.phase = Phase::listing(list, version, view);
-            }
+            self.enter(slot, Phase::listing(list, version, view));
             return;
         }
-        follower.phase = Phase::Following;
-        follower.fresh = false;
-        self.put_told(slot, view, sound, version, effects);
+        if recovering {
+            // Known is behind the view until everything is told.
+            if !sound {
+                view.miss_all();
+            }
+            self.enter(slot, Phase::Seam { floor, view, relist });
+        } else {
+            self.enter(slot, Phase::Following);
+            self.put_told(slot, view, sound, version, effects);
+        }
         if sound {
             self.conclude_doubts(slot, version, effects);
         }
         // The last word, because who parts hears nothing after it.
         effects.push(Effect::Joined(slot));
+    }
+
+    fn enter(&mut self, slot: Slot, phase: Phase) {
+        if let Some(follower) = self.followers.get_mut(slot) {
+            follower.fresh &= !matches!(phase, Phase::Following);
+            follower.phase = phase;
+        }
     }
 
     /// Takes out of a view, and tells, what the snapshot showed to be gone.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::Watch;
 use super::decide::Source;
 use super::follower::{Held, Phase};
 use super::saved::{Doubts, Told};
 use super::telling::Telling;
+use super::{Stream, Watch};
 use crate::change::{Change, ChangeKind, Content, Epoch, Reason};
 use crate::known::{Entry, Slot};
 use crate::object::{Meta, Object, ObjectKey, ResourceVersion};
@@ -31,6 +31,13 @@ impl Watch {
                 let news = Held::Present { object: object.clone(), epoch: self.epoch, skipped };
                 return held.entry(meta.key.clone()).or_default().push(news);
             }
+            Phase::Listing { view, .. } | Phase::Seam { view, .. }
+                if live
+                    && view.get(&meta.key).is_none()
+                    && view.is_past(&meta.key, meta.resource_version) =>
+            {
+                return;
+            }
             Phase::Listing { view, .. } => view.get(&meta.key).cloned(),
             Phase::Following => before.filter(|entry| entry.told.contains(slot)).map(Told::of),
             Phase::Seam { view, floor, .. } => match view.get(&meta.key) {
@@ -40,6 +47,15 @@ impl Watch {
             },
         };
         let epoch = telling.epoch;
+        // What was found or held is told while nothing can be read. Whoever was not told that this exists is going to be
+        // shown it as it is now.
+        let catches_up = live && matches!(self.stream, Stream::Lost | Stream::Snapshot { .. });
+        let goes_on = was.is_some()
+            || follower.is_continued()
+            || follower.view().is_some_and(|view| view.is_streamed(&meta.key));
+        if catches_up && !goes_on {
+            return;
+        }
         // The view is ahead of the Watch.
         if was.as_ref().is_some_and(|was| was.is_after(meta, epoch)) {
             return;
@@ -62,7 +78,10 @@ impl Watch {
             Phase::Following => false,
         };
         let (unread, skipped) = (skipped, skipped || missed);
-        let doubt = self.take_doubt(slot, meta, epoch).filter(|_| was.is_none());
+        // What is known to have been told is no doubt; of another life under the name it says nothing.
+        let known = |doubt: &Told| was.as_ref().is_some_and(|was| was.uid == doubt.uid);
+        let doubt = self.take_doubt(slot, meta, epoch).filter(|doubt| !known(doubt));
+        let may_know = doubt.as_ref().is_some_and(|doubt| doubt.uid == meta.uid);
         let Some(follower) = self.followers.get_mut(slot) else { return };
         let (on, fresh) = (follower.on, follower.fresh);
         let mut say = |kind, reason, gap, missed| {
@@ -73,12 +92,21 @@ impl Watch {
         let found = source.reason();
         match was {
             // It may have been told of it when its selection was another one.
-            None if !selected && doubt.as_ref().is_some_and(|doubt| doubt.uid == meta.uid) => {
+            None if !selected && may_know => {
                 say(ChangeKind::Left, Reason::Selection, false, 0);
             }
             None if !selected && doubt.is_none() => return,
             None if !selected => {}
             None if fresh && !live => say(ChangeKind::Snapshot, Reason::Snapshot, false, 0),
+            // It is not new: it was not selected before. And its version may have been told under its own id before it left.
+            None if source != Source::Stream
+                && before.is_some_and(|before| {
+                    let same = Told::of(before) == Told::at(meta, epoch);
+                    before.uid == meta.uid && (same || doubt.is_none())
+                }) =>
+            {
+                say(ChangeKind::Added, Reason::Selection, skipped, 0);
+            }
             None => say(ChangeKind::Added, found, skipped || !live, 0),
             Some(was) if was.uid == meta.uid && !selected => {
                 say(ChangeKind::Left, Reason::Selection, false, 0);
@@ -92,6 +120,8 @@ impl Watch {
             Some(was) => {
                 if selected {
                     say(ChangeKind::Added, found, true, 0);
+                } else if may_know {
+                    say(ChangeKind::Left, Reason::Selection, false, 0);
                 }
                 self.tell_gone(slot, &meta.key, &was, meta.resource_version.previous(), telling);
             }

@@ -1,6 +1,8 @@
 //! Design, section 2: each row of the table, and the traps of interrupted snapshots.
 
+mod doubts;
 mod joining;
+mod recovering;
 
 use bytes::Bytes;
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::saved::Told;
 use crate::change::Epoch;
 use crate::known::{Entry, Slot, Slots};
-use crate::object::{Meta, ObjectKey};
+use crate::object::{Meta, ObjectKey, ResourceVersion};
 use crate::route::Selection;
 
 /// What one Subscription was told, by name, in the order of names.
@@ -25,10 +25,14 @@ pub(super) struct View {
 pub struct Streamed {
     /// Their life ended in the stream while the view was in use: what comes next under them is news.
     continued: BTreeSet<ObjectKey>,
-    /// They were selected all the time: by each of these, one after the other. None: there was no such time.
+    /// What was selected, one after the other, since the view had everything of the first.
     steady: Vec<Selection>,
     /// Versions of these were left out, because they were not selected at that time.
     missed: BTreeSet<ObjectKey>,
+    /// For each of these the version at which the view had everything of it, but for what was streamed even then. Forgotten
+    /// by a crash, after which what came and went before is told.
+    #[serde(skip)]
+    since: Vec<Option<ResourceVersion>>,
 }
 
 /// How a view is to be changed where it is stored.
@@ -47,7 +51,18 @@ impl Streamed {
         steady: impl IntoIterator<Item = Selection>,
     ) -> Self {
         let (continued, steady) = (continued.into_iter().collect(), steady.into_iter().collect());
-        Self { continued, steady, missed: BTreeSet::new() }
+        Self { continued, steady, missed: BTreeSet::new(), since: Vec::new() }
+    }
+
+    /// Since when the name was selected all the time, and the view had it if it existed.
+    fn steady_since(&self, key: &ObjectKey) -> Option<ResourceVersion> {
+        let since = |at: usize| match self.since.get(at) {
+            Some(Some(since)) => Some(*since),
+            _ if at == 0 => Some(ResourceVersion::default()),
+            _ => None,
+        };
+        let selected = |at: &usize| self.steady[*at].selects(key);
+        (0..self.steady.len()).rev().take_while(selected).filter_map(since).last()
     }
 }
 
@@ -89,13 +104,15 @@ impl View {
         self.streamed.continued.clear();
     }
 
-    /// The Subscription had everything of this selection when it was edited. A view that never had everything of
-    /// any says nothing of that.
-    pub(super) fn keep_steady(&mut self, selection: &Selection, complete: bool) {
-        if complete {
-            self.streamed.steady = vec![selection.clone()];
-        } else if !self.streamed.steady.is_empty() {
-            self.streamed.steady.push(selection.clone());
+    /// The Subscription had everything of this selection `since` a version, or of what was decided, when it was edited. A
+    /// view that never had everything of any says nothing of that.
+    pub(super) fn keep_steady(&mut self, selection: &Selection, since: Option<ResourceVersion>) {
+        let Streamed { steady, since: known, .. } = &mut self.streamed;
+        if since.is_some() || !steady.is_empty() {
+            // What was restored had everything of the first.
+            known.resize_with(steady.len(), || None);
+            steady.push(selection.clone());
+            known.push(since);
         }
     }
 
@@ -106,13 +123,22 @@ impl View {
 
     /// Whether the stream alone says what exists under this name.
     pub(super) fn is_streamed(&self, key: &ObjectKey) -> bool {
-        let Streamed { continued, steady, missed: _ } = &self.streamed;
-        continued.contains(key) || !steady.is_empty() && steady.iter().all(|selection| selection.selects(key))
+        self.streamed.continued.contains(key) || self.streamed.steady_since(key).is_some()
+    }
+
+    /// Whether this version of a name that is not in the view came and went before the view began.
+    pub(super) fn is_past(&self, key: &ObjectKey, version: ResourceVersion) -> bool {
+        self.streamed.steady_since(key).is_some_and(|since| version <= since)
     }
 
     /// A version of this name is left out.
     pub(super) fn miss(&mut self, key: &ObjectKey) {
         self.streamed.missed.insert(key.clone());
+    }
+
+    /// A version of any name may be left out.
+    pub(super) fn miss_all(&mut self) {
+        self.streamed.missed.extend(self.told.keys().cloned());
     }
 
     /// Whether versions of this name were left out; it is asked once.

@@ -36,8 +36,8 @@ pub(crate) enum Action {
     Compact,
     /// So are versions before the present one.
     CompactVersions,
-    /// What was asked first is answered.
-    Answer,
+    /// Something that was asked is answered, whether the answer is still wanted or not.
+    Answer(usize),
     /// What was asked first is not answered.
     FailAnswer,
     /// Nothing is answered any more.
@@ -88,6 +88,8 @@ pub(crate) struct World {
     consumers: [Option<Consumer>; 3],
     lists: [Option<List>; 3],
     asked: VecDeque<Ask>,
+    /// What was asked, and needs no answer any more.
+    unwanted: VecDeque<Ask>,
     limits: Limits,
     now: u64,
     /// The next line is garbled, and whether it can still be named.
@@ -107,6 +109,7 @@ impl Default for World {
             consumers: [None, None, None],
             lists: [None, None, None],
             asked: VecDeque::new(),
+            unwanted: VecDeque::new(),
             limits: Limits::default(),
             now: 1_790_000_000,
             garbled: None,
@@ -178,8 +181,8 @@ impl World {
             }
             Action::Compact => self.cluster.oldest = self.cluster.version,
             Action::CompactVersions => self.cluster.compacted = self.cluster.version,
-            Action::Answer => self.answer(false),
-            Action::FailAnswer => self.answer(true),
+            Action::Answer(which) => self.answer(which, false),
+            Action::FailAnswer => self.answer(0, true),
             Action::AskedEnough => self.step(Input::AskedEnough),
             Action::Rewind(by) => self.rewind(by),
             Action::Bookmark => {
@@ -248,6 +251,7 @@ impl World {
         self.machine = disk.crash();
         self.machine.set_backfill(self.limits);
         self.asked.clear();
+        self.unwanted.clear();
         self.crashed_at = self.cluster.version;
         self.connection = Connection::Closed;
         self.lists = [None, None, None];
@@ -269,7 +273,7 @@ impl World {
             for who in 0..3 {
                 self.act(Action::ReadList(who));
             }
-            self.act(Action::Answer);
+            self.act(Action::Answer(0));
         }
         self.act(Action::Bookmark);
         // A line that could not be named leaves its object behind until history is compared again.
@@ -277,7 +281,7 @@ impl World {
         self.connection = Connection::Closed;
         for _ in 0..100 {
             self.act(Action::Read);
-            self.act(Action::Answer);
+            self.act(Action::Answer(0));
         }
         for who in 0..3 {
             // Who was between two selections was listed again.
@@ -349,8 +353,12 @@ impl World {
         }
     }
 
-    fn answer(&mut self, fails: bool) {
-        let Some(Ask { number, key, at, died }) = self.asked.pop_front() else { return };
+    fn answer(&mut self, which: usize, fails: bool) {
+        let under_way = self.asked.len() + self.unwanted.len();
+        let which = which.checked_rem(under_way).unwrap_or_default();
+        let ask =
+            self.asked.remove(which).or_else(|| self.unwanted.remove(which.saturating_sub(self.asked.len())));
+        let Some(Ask { number, key, at, died }) = ask else { return };
         let answer = if fails { Answer::Failed } else { self.cluster.read(&key, at, died) };
         self.step(Input::Answered { number, answer });
     }
@@ -393,6 +401,8 @@ impl World {
             list.pages = None;
         }
         self.cluster.rewind(by);
+        // Before anybody has noticed.
+        self.answer(0, false);
         let (version, since) = (ResourceVersion(self.cluster.version), self.machine.newest());
         self.step(Input::Probed { version, since });
     }
@@ -434,7 +444,7 @@ impl World {
                 // Nobody is told anything of the new epoch before it is stored.
                 Effect::Rewound(_) => self.flush(),
                 Effect::Ask(ask) => self.asked.push_back(ask),
-                Effect::StopAsking => self.asked.clear(),
+                Effect::StopAsking => self.unwanted.extend(self.asked.drain(..)),
                 Effect::Recovered { .. }
                 | Effect::Joined(_)
                 | Effect::Gap { .. }

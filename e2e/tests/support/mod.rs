@@ -192,6 +192,13 @@ impl Stage {
         written.resource_version().unwrap().parse().unwrap()
     }
 
+    /// Puts so much into the status of a Todo; how many bytes that are.
+    pub(crate) async fn write_status(&self, name: &str, bulk: &str) -> u64 {
+        let status = Patch::Merge(json!({"status": {"bulk": bulk}}));
+        self.todos().patch_status(name, &PatchParams::default(), &status).await.unwrap();
+        bulk.len() as u64
+    }
+
     pub(crate) async fn delete(&self, name: &str) {
         self.todos().delete(name, &DeleteParams::default()).await.unwrap();
     }

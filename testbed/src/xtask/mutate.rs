@@ -8,10 +8,12 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+mod backfill;
 mod bridge;
 mod copy;
 mod core;
 mod sinks;
+mod state;
 
 use super::table;
 use copy::Copy;
@@ -66,9 +68,10 @@ enum Run {
 /// A test that hangs has not passed.
 const PATIENCE_SECONDS: &str = "300";
 
-/// Those of one crate each; what needs the state store will have a file of its own.
+/// Those of one crate, or of one matter, each.
 fn mutations() -> impl Iterator<Item = &'static Mutation> {
-    core::MUTATIONS.iter().chain(bridge::MUTATIONS).chain(sinks::MUTATIONS)
+    let decided = core::MUTATIONS.iter().chain(backfill::MUTATIONS);
+    decided.chain(bridge::MUTATIONS).chain(state::MUTATIONS).chain(sinks::MUTATIONS)
 }
 
 /// Fails when a mutation survives, or cannot be tried.

@@ -17,6 +17,7 @@ fn tiny() -> Tuning {
         database_page: 512,
         log_bytes: 8 << 10,
         cache_bytes: 16 << 10,
+        chunk_bytes: 2048,
         page_bytes: 256,
         most_runs: 8,
         most_merged: 12,

@@ -23,7 +23,7 @@ fn doubt(number: u64) -> Doubt {
 
 /// What a process that begins now would find.
 fn found(folder: &Path) -> Vec<Doubt> {
-    ToldLog::open(folder, &watch()).unwrap().1
+    ToldLog::open(folder, &watch(), 0).unwrap().1
 }
 
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ proptest! {
         actions in prop::collection::vec(any_action(), 1..60)
     ) {
         let folder = tempfile::tempdir().unwrap();
-        let mut log = ToldLog::open(folder.path(), &watch()).unwrap().0;
+        let mut log = ToldLog::open(folder.path(), &watch(), 0).unwrap().0;
         let (mut before, mut since, mut counter) = (Vec::new(), Vec::new(), 0);
         let mut flushing = false;
         for action in actions {
@@ -57,7 +57,7 @@ proptest! {
                 Action::Append(count) => {
                     let doubts: Vec<_> = (counter..counter + count).map(doubt).collect();
                     counter += count;
-                    log.append(&doubts).unwrap();
+                    log.append(0, &doubts).unwrap();
                     since.extend(doubts);
                 }
                 Action::Begin => {
@@ -72,7 +72,7 @@ proptest! {
                 }
                 Action::End => {}
                 Action::Reopen => {
-                    log = ToldLog::open(folder.path(), &watch()).unwrap().0;
+                    log = ToldLog::open(folder.path(), &watch(), 0).unwrap().0;
                     before.append(&mut since);
                     since.append(&mut before);
                     flushing = false;
@@ -87,9 +87,9 @@ proptest! {
 #[test]
 fn a_torn_end_is_not_read_and_is_written_over() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut log, _) = ToldLog::open(folder.path(), &watch()).unwrap();
-    log.append(&[doubt(1)]).unwrap();
-    log.append(&[doubt(2), doubt(3)]).unwrap();
+    let (mut log, _) = ToldLog::open(folder.path(), &watch(), 0).unwrap();
+    log.append(0, &[doubt(1)]).unwrap();
+    log.append(0, &[doubt(2), doubt(3)]).unwrap();
     let [path, _] = paths(folder.path(), &watch());
     let whole = fs::read(&path).unwrap();
     let second = encode(1, &[doubt(1)]).unwrap().len();
@@ -97,8 +97,8 @@ fn a_torn_end_is_not_read_and_is_written_over() {
         fs::write(&path, &whole[..length]).unwrap();
         assert_eq!(found(folder.path()), [doubt(1)], "cut at {length}");
     }
-    let (mut log, _) = ToldLog::open(folder.path(), &watch()).unwrap();
-    log.append(&[doubt(4)]).unwrap();
+    let (mut log, _) = ToldLog::open(folder.path(), &watch(), 0).unwrap();
+    log.append(0, &[doubt(4)]).unwrap();
     assert_eq!(found(folder.path()), [doubt(1), doubt(4)]);
 }
 
@@ -106,10 +106,10 @@ fn a_torn_end_is_not_read_and_is_written_over() {
 #[test]
 fn what_is_there_twice_is_read_once() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut log, _) = ToldLog::open(folder.path(), &watch()).unwrap();
-    log.append(&[doubt(1)]).unwrap();
+    let (mut log, _) = ToldLog::open(folder.path(), &watch(), 0).unwrap();
+    log.append(0, &[doubt(1)]).unwrap();
     log.begin_flush().unwrap();
-    log.append(&[doubt(2)]).unwrap();
+    log.append(0, &[doubt(2)]).unwrap();
     let [first, second] = paths(folder.path(), &watch());
     let both = [fs::read(&first).unwrap(), fs::read(&second).unwrap()].concat();
     fs::write(&first, both).unwrap();
@@ -133,23 +133,38 @@ fn watches_have_logs_of_their_own_inside_the_folder() {
         name("a/v1", "b", Some("c")),
     ];
     for (number, name) in (0..).zip(&names) {
-        ToldLog::open(folder.path(), name).unwrap().0.append(&[doubt(number)]).unwrap();
+        ToldLog::open(folder.path(), name, 0).unwrap().0.append(0, &[doubt(number)]).unwrap();
     }
     for (number, name) in (0..).zip(&names) {
-        assert_eq!(ToldLog::open(folder.path(), name).unwrap().1, [doubt(number)], "{name:?}");
+        assert_eq!(ToldLog::open(folder.path(), name, 0).unwrap().1, [doubt(number)], "{name:?}");
         assert!(paths(folder.path(), name)[0].starts_with(folder.path().join("told")));
         assert!(paths(folder.path(), name)[0].components().all(|part| part.as_os_str() != ".."));
     }
-    ToldLog::open(folder.path(), &names[0]).unwrap().0.remove().unwrap();
-    assert_eq!(ToldLog::open(folder.path(), &names[0]).unwrap().1, []);
+    ToldLog::open(folder.path(), &names[0], 0).unwrap().0.remove().unwrap();
+    assert_eq!(ToldLog::open(folder.path(), &names[0], 0).unwrap().1, []);
 }
 
 #[test]
 fn nothing_is_written_where_nothing_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut log, _) = ToldLog::open(folder.path(), &watch()).unwrap();
-    log.append(&[]).unwrap();
+    let (mut log, _) = ToldLog::open(folder.path(), &watch(), 0).unwrap();
+    log.append(0, &[]).unwrap();
     log.begin_flush().unwrap();
     log.end_flush().unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_stored_is_not_in_doubt_where_the_log_was_not_cleared() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut log, _) = ToldLog::open(folder.path(), &watch(), 1).unwrap();
+    log.append(10, &[doubt(10), doubt(11)]).unwrap();
+    log.append(12, &[doubt(12)]).unwrap();
+    let open = |stored| ToldLog::open(folder.path(), &watch(), stored).unwrap();
+    assert_eq!(open(12).1, [doubt(12)]);
+    // Numbers that a process gave and did not store are given again by the next one.
+    let (mut log, doubts) = open(10);
+    assert_eq!(doubts, [doubt(10), doubt(11), doubt(12)]);
+    log.append(10, &[doubt(20)]).unwrap();
+    assert_eq!(open(10).1, [doubt(10), doubt(11), doubt(12), doubt(20)]);
 }

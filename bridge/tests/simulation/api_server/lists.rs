@@ -25,6 +25,10 @@ impl Inner {
             // The token is of a history that there is no more.
             return status(410, "Expired", "the provided continue parameter is too old");
         }
+        if exact && revision >= self.etcd.compacted && self.rng.f64() < self.weather.rate / 4.0 {
+            // Etcd is compacted just now, behind what is asked or before it.
+            self.compact();
+        }
         // The server may well have compacted more than was said here.
         let forgotten = offset > 0 && self.rng.f64() < self.weather.rate / 4.0;
         if revision < self.etcd.compacted || forgotten {

@@ -23,9 +23,11 @@ const EMPTY_STREAMS: u32 = 5;
 // === impl Shown ===
 
 impl Shown {
-    /// Another process begins.
-    pub(crate) fn restart(&mut self) {
-        *self = Self::default();
+    /// Another process begins, with this position, if it has one that it could go on from.
+    pub(crate) fn restart(&mut self, position: Option<u64>) {
+        self.edge = position.or(self.edge);
+        self.resumable = false;
+        self.empty = 0;
     }
 
     /// The last one who follows the kind leaves.

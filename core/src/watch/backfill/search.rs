@@ -99,6 +99,16 @@ impl Search {
         Self { base, floor, found, gone_by: None, step }.skip_ahead()
     }
 
+    /// For a name that was this once, as somebody was told.
+    pub(super) fn of_told(
+        base: Option<(Uid, ResourceVersion)>,
+        floor: ResourceVersion,
+        (uid, version): &(Uid, ResourceVersion),
+    ) -> Self {
+        let step = Step::Walk { uid: uid.clone(), from: ResourceVersion(version.0 + 1) };
+        Self { base, floor, found: Vec::new(), gone_by: None, step }.skip_ahead()
+    }
+
     /// For a name under which this was told, and nothing is at `until`.
     pub(super) fn of_gone(
         base: (Uid, ResourceVersion),
@@ -138,7 +148,8 @@ impl Search {
                 }
             }
             (Step::Walk { uid, from }, Answer::Absent) => match &base {
-                None => Step::Over { whole: true },
+                // Unless it is not even what somebody was told.
+                None => Step::Over { whole: !found.is_empty() },
                 Some((told, _)) if *told == uid => Step::Over { whole: false },
                 Some(_) => Step::Bisect { since: Since::Told(floor), until: from.previous() },
             },

@@ -1,8 +1,9 @@
 //! Subscriptions that join a Watch that runs, are edited, and leave.
 
 use super::*;
+use crate::route::Namespaces;
 
-fn list_of(effects: &[Effect], slot: Slot) -> u32 {
+pub(super) fn list_of(effects: &[Effect], slot: Slot) -> u32 {
     let list = effects.iter().find_map(|effect| match effect {
         Effect::List { slot: of, list } if *of == slot => Some(*list),
         _ => None,
@@ -10,11 +11,11 @@ fn list_of(effects: &[Effect], slot: Slot) -> u32 {
     list.expect("a LIST was asked for")
 }
 
-fn listed(slot: Slot, list: u32, name: &str, uid: &str, version: u64) -> Input {
+pub(super) fn listed(slot: Slot, list: u32, name: &str, uid: &str, version: u64) -> Input {
     Input::Listed { slot, list, version: ResourceVersion(100), object: object(name, uid, version) }
 }
 
-fn list_complete(slot: Slot, list: u32, version: u64) -> Input {
+pub(super) fn list_complete(slot: Slot, list: u32, version: u64) -> Input {
     Input::ListComplete { slot, list, version: ResourceVersion(version) }
 }
 
@@ -47,6 +48,23 @@ fn a_second_subscription_hears_the_snapshot_first_and_nothing_twice_at_the_seam(
         (told(&effects, A), told(&effects, B)),
         (vec!["updated c uc 41".into()], vec!["updated c uc 41".into()])
     );
+}
+
+#[test]
+fn what_comes_back_while_history_is_lost_comes_because_of_the_selection() {
+    let mut watch = following();
+    let edit = |selection| Input::Edit { slot: A, selection, on: ChangeKinds::ALL };
+    let farm = Selection { namespaces: Namespaces::Only(["farm".to_owned()].into()) };
+    let list = list_of(&run(&mut watch, [edit(farm)]), A);
+    let left = run(&mut watch, [listed(A, list, "a", "ua", 10), list_complete(A, list, 30)]);
+    assert_eq!(told(&left, A)[0], "left a ua 10");
+    let back = [Input::Expired, edit(Selection::ALL), Input::SnapshotStarted, present("a", "ua", 10)];
+    let effects = run(&mut watch, back);
+    let reasons = effects.iter().filter_map(|effect| match effect {
+        Effect::Emit { change, .. } => Some((change.kind, change.reason, change.gap)),
+        _ => None,
+    });
+    assert_eq!(reasons.collect::<Vec<_>>(), [(ChangeKind::Added, Reason::Selection, false)]);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::usage::Usage;
 use crate::xtask::report::{Goal, Row, publish};
 
 const SCENARIO: &str = "memory";
+const KNOWN: &str = "100,000 objects of 1 KiB";
 const MEGABYTE: f64 = 1e6 / (1 << 20) as f64;
 /// Steady changes after the start that knows everything.
 const STEADY: u64 = 2500;
@@ -25,12 +26,18 @@ pub(super) struct Memory {
     /// All cases so many times smaller, to see whether they run
     #[arg(long, default_value_t = 1)]
     smaller: u64,
+    /// Only the cases whose names have this in them
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Room for the Journal's tail in bytes
+    #[arg(long, default_value_t = TAIL)]
+    tail: u64,
     /// Write the figures there too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-pub(super) async fn run(Memory { smaller, json }: Memory) -> Result<ExitCode> {
+pub(super) async fn run(Memory { smaller, only, tail, json }: Memory) -> Result<ExitCode> {
     let program = build(Profile::Release)?;
     let load = |objects: u64, size, changes: u64, in_flight| {
         let objects = (objects / smaller).max(1);
@@ -39,14 +46,20 @@ pub(super) async fn run(Memory { smaller, json }: Memory) -> Result<ExitCode> {
     let many = load(100_000, 1024, 2, 1024);
     // Room for what comes after the second start.
     let many = Load { events: many.events + STEADY, ..many };
-    let mut rows = known(&program, many).await?;
+    let mut rows = Vec::new();
+    if KNOWN.contains(&*only) {
+        rows.extend(known(&program, many, tail).await?);
+    }
     for (name, load, subscriptions, dead) in [
         ("200 objects of 1 MB, 5 times each", load(200, 1_000_000, 5, 1024), 1, false),
         ("a dead sink, 300,000 changes of 1 KiB", load(10_000, 1024, 30, 1024), 1, true),
         ("64 Subscriptions, 20,000 changes of 1 KiB", load(10_000, 1024, 2, 128), 64, false),
     ] {
+        if !name.contains(&*only) {
+            continue;
+        }
         eprintln!("{name}");
-        let case = Case { load, subscriptions, dead, tail: TAIL };
+        let case = Case { load, subscriptions, dead, tail };
         let Done { usage, .. } = case.run(&program).await?;
         rows.push(peak(name, usage, &case));
     }
@@ -56,10 +69,10 @@ pub(super) async fn run(Memory { smaller, json }: Memory) -> Result<ExitCode> {
 }
 
 /// Many objects: while they come, after a start that knows them, and how long that takes.
-async fn known(program: &Path, load: Load) -> Result<Vec<Row>> {
-    let name = "100,000 objects of 1 KiB";
+async fn known(program: &Path, load: Load, tail: u64) -> Result<Vec<Row>> {
+    let name = KNOWN;
     eprintln!("{name}");
-    let case = Case { load, subscriptions: 1, dead: false, tail: TAIL };
+    let case = Case { load, subscriptions: 1, dead: false, tail };
     let before = Case { load: Load { events: load.events - STEADY, ..load }, ..case };
     let Done { mut bridge, nats, replay, usage } = case.run_until(program, before.load.events).await?;
     let client = nats.client().await?;

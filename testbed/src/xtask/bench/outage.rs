@@ -40,10 +40,10 @@ pub(super) struct Outage {
     /// Length of an object in bytes
     #[arg(long, default_value_t = 1024)]
     size: usize,
-    /// Changes a second while the broker is gone, instead of as many as are read: with few enough that the well one
-    /// takes them at once, the difference between the runs is what the Journal costs
-    #[arg(long)]
-    pace: Option<u64>,
+    /// Changes a second in the pair of runs that says what the Journal costs: few enough that the well one takes them
+    /// at once, so that only what the dead one does not take is stored
+    #[arg(long, default_value_t = 10_000)]
+    pace: u64,
     /// Changes a second before the outage and after it
     #[arg(long, default_value_t = 500)]
     rate: u64,
@@ -61,7 +61,6 @@ struct Stage {
     replay: Replay,
     load: Load,
     rate: u64,
-    pace: Option<u64>,
 }
 
 /// Who is served besides `well`.
@@ -74,7 +73,7 @@ enum Beside {
     Dead,
 }
 
-/// A stretch at full speed.
+/// Many events, one after another.
 struct Stretch {
     events: u64,
     elapsed: Duration,
@@ -92,19 +91,27 @@ pub(super) async fn run(arguments: Outage) -> Result<ExitCode> {
         in_flight: IN_FLIGHT,
     };
     let mut rows = Vec::new();
-    let mut alone = 0.0;
+    let short = events / SHARE;
     for (beside, name) in [(Beside::Nobody, "one well"), (Beside::Well, "two well")] {
-        eprintln!("{name}: {} events at full speed", events / SHARE);
-        let mut stage = Stage::set(&program, load(events / SHARE), (rate, pace), beside).await?;
-        let stretch = stage.full_speed(events / SHARE, beside).await?;
-        if beside == Beside::Nobody {
-            alone = stretch.micros_per_event();
-        }
+        eprintln!("{name}: {short} events at full speed");
+        let mut stage = Stage::set(&program, load(short), rate, beside).await?;
+        rows.extend(stage.stretch(short, None, beside).await?.rows(name));
+    }
+    let mut costs = Vec::new();
+    for (beside, name) in [(Beside::Nobody, "one well, paced"), (Beside::Dead, "one dead, paced")] {
+        eprintln!("{name}: {short} events, {pace} a second");
+        let mut stage = Stage::set(&program, load(short), rate, beside).await?;
+        stage.stop_ill().await?;
+        let stretch = stage.stretch(short, Some(pace), beside).await?;
+        costs.push(stretch.micros_per_event());
         rows.extend(stretch.rows(name));
     }
+    let journal = costs[1] - costs[0];
+    let metric = "CPU per event beside one well: the Journal";
+    rows.push(Row::new(SCENARIO, "one dead, paced", metric, journal, "µs", Some(Goal::AtMost(5.0))));
     eprintln!("one dead: {events} events at full speed");
-    let stage = Stage::set(&program, load(events), (rate, pace), Beside::Dead).await?;
-    rows.extend(stage.outage(events, alone).await?);
+    let stage = Stage::set(&program, load(events), rate, Beside::Dead).await?;
+    rows.extend(stage.outage(events).await?);
     println!();
     publish(&rows, json.as_deref())?;
     Ok(ExitCode::SUCCESS)
@@ -114,12 +121,7 @@ pub(super) async fn run(arguments: Outage) -> Result<ExitCode> {
 
 impl Stage {
     /// Starts everything, with steady events for a while.
-    async fn set(
-        program: &Path,
-        load: Load,
-        (rate, pace): (u64, Option<u64>),
-        beside: Beside,
-    ) -> Result<Self> {
+    async fn set(program: &Path, load: Load, rate: u64, beside: Beside) -> Result<Self> {
         let well = broker("well").await?;
         let ill = if beside == Beside::Nobody { None } else { Some(broker("ill").await?) };
         let mut sinks = vec![("well", sink("well", &well))];
@@ -127,7 +129,7 @@ impl Stage {
         let replay = Replay::start(load, &sinks).await?;
         let bridge = Bridge::start(program, replay.kubeconfig(), &["--log-level=error"]).await?;
         replay.all_delivering().await?;
-        let stage = Self { bridge, well, ill, replay, load, rate, pace };
+        let stage = Self { bridge, well, ill, replay, load, rate };
         let before = rate * BEFORE;
         stage.replay.write(before, Some(rate));
         until_holds(&stage.well.client().await?, "well", before).await?;
@@ -137,12 +139,20 @@ impl Stage {
         Ok(stage)
     }
 
-    /// `events` at the pace, until everybody who is well has them.
-    async fn full_speed(&mut self, events: u64, beside: Beside) -> Result<Stretch> {
+    /// The broker of the other one is gone, if there is one.
+    async fn stop_ill(&mut self) -> Result<()> {
+        match &mut self.ill {
+            Some(ill) => ill.stop().await,
+            None => Ok(()),
+        }
+    }
+
+    /// `events`, so many a second or as fast as they are read, until everybody who is well has them.
+    async fn stretch(&mut self, events: u64, pace: Option<u64>, beside: Beside) -> Result<Stretch> {
         let pid = self.bridge.process().pid;
         let (started, before) = (Instant::now(), Usage::of(pid)?.cpu);
         let until = self.replay.newest() + events;
-        self.replay.write(until, self.pace);
+        self.replay.write(until, pace);
         until_holds(&self.well.client().await?, "well", until).await?;
         if let Some(ill) = self.ill.as_ref().filter(|_| beside == Beside::Well) {
             until_holds(&ill.client().await?, "ill", until).await?;
@@ -150,12 +160,12 @@ impl Stage {
         Ok(Stretch { events, elapsed: started.elapsed(), cpu: Usage::of(pid)?.cpu.saturating_sub(before) })
     }
 
-    async fn outage(mut self, events: u64, alone: f64) -> Result<Vec<Row>> {
+    async fn outage(mut self, events: u64) -> Result<Vec<Row>> {
         let pid = self.bridge.process().pid;
         let steady = self.replay.newest();
         forget_peak(pid)?;
-        self.ill.as_mut().context("no broker to stop")?.stop().await?;
-        let stretch = self.full_speed(events, Beside::Dead).await?;
+        self.stop_ill().await?;
+        let stretch = self.stretch(events, None, Beside::Dead).await?;
         let (disk, dead) = (self.bridge.state_bytes()?, Usage::of(pid)?);
 
         let backlog = self.replay.newest();
@@ -184,10 +194,8 @@ impl Stage {
         let (none, prompt) = (Some(Goal::AtMost(0.0)), Some(Goal::AtMost(20.0)));
         let row = |variant, metric, value, unit, goal| Row::new(SCENARIO, variant, metric, value, unit, goal);
         let mut rows = stretch.rows("one dead");
-        let journal = stretch.micros_per_event() - alone;
         #[rustfmt::skip]
         rows.extend([
-            row("one dead", "CPU per event beside one well: the Journal", journal, "µs", Some(Goal::AtMost(5.0))),
             row("one dead", "disk per event", number(disk) / number(events), "bytes", None),
             row("one dead", "disk", mebibytes(disk), "MiB", None),
             row("one dead", "peak memory", mebibytes(dead.peak), "MiB", bound),

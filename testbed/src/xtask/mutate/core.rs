@@ -7,8 +7,6 @@ const DECIDE: &str = "core/src/watch/decide.rs";
 const TELL: &str = "core/src/watch/tell.rs";
 const FOLLOWER: &str = "core/src/watch/follower.rs";
 const LISTING: &str = "core/src/watch/listing.rs";
-const BACKFILL: &str = "core/src/watch/backfill.rs";
-const SEARCH: &str = "core/src/watch/backfill/search.rs";
 const SNAPSHOT: &str = "core/src/watch/snapshot.rs";
 const EVENT: &str = "core/src/event.rs";
 const DELIVERY: &str = "core/src/delivery.rs";
@@ -209,38 +207,6 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         find: "batch.push((key, entry.clone()));",
         put: "batch.push((key.clone(), entry.clone()));\n                self.waiting.insert((now, key));",
         test: UNIT,
-    },
-    Mutation {
-        name: "position-after-what-is-recovered",
-        breaks: "while versions are recovered, a restart reconciles again from before the gap",
-        file: BACKFILL,
-        find: "            self.position = Some(since);\n",
-        put: "            let _ = since;\n",
-        test: MODEL,
-    },
-    Mutation {
-        name: "live-before-recovered",
-        breaks: "what comes live waits until what came before it under its name is recovered",
-        file: BACKFILL,
-        find: "self.backfill.names.contains_key(key)",
-        put: "self.backfill.names.contains_key(key) && false",
-        test: MODEL,
-    },
-    Mutation {
-        name: "unknown-taken-for-absent",
-        breaks: "a version that the server has forgotten is not one at which nothing existed",
-        file: SEARCH,
-        find: "Answer::Compacted => Step::Bisect { since: Since::Forgotten(at), until },",
-        put: "Answer::Compacted => Step::Bisect { since, until: at },",
-        test: UNIT,
-    },
-    Mutation {
-        name: "recovered-taken-for-whole",
-        breaks: "what could not be recovered is marked",
-        file: BACKFILL,
-        find: "let mut marked = !outcome.whole;",
-        put: "let mut marked = false && !outcome.whole;",
-        test: MODEL,
     },
     Mutation {
         name: "cursor-over-the-unsettled",

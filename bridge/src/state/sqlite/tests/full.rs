@@ -5,6 +5,7 @@ use std::process::Command;
 use tidings_core::watch::saved::Difference;
 
 use super::*;
+use crate::state::record::Flush;
 
 /// A file system of its own with `size` bytes, as long as this lives; only root can have one.
 struct SmallDisk(tempfile::TempDir);
@@ -37,9 +38,7 @@ fn commit(chunk: u64, dead: Vec<u64>, length: usize) -> Commit {
         watch: sample::watch("Order"),
         record: WatchRecord { next: chunk, ..WatchRecord::default() },
         difference: Difference { known, ..Difference::default() },
-        entries,
-        chunk,
-        dead,
+        journal: Flush { entries, chunk, dead, merge: Vec::new() },
     }
 }
 
@@ -48,7 +47,7 @@ fn fill(store: &mut SqliteStore, from: u64) -> u64 {
     for chunk in from.. {
         // Not to be compressed away.
         let mut commit = commit(chunk, Vec::new(), 10);
-        commit.entries = vec![noise(chunk)];
+        commit.journal.entries = vec![noise(chunk)];
         match store.commit(&commit) {
             Ok(_) => {}
             Err(Error::Full { .. }) => return chunk - 1,
@@ -103,7 +102,7 @@ fn a_full_disk_is_told_and_can_be_drained_and_filled_again() {
         assert!(matches!(
             store.commit(&{
                 let mut commit = commit(last + 1, Vec::new(), 1);
-                commit.entries = (0..200).map(|_| noise(last + 1)).collect();
+                commit.journal.entries = (0..200).map(|_| noise(last + 1)).collect();
                 commit
             }),
             Err(Error::Full { .. })
@@ -129,7 +128,7 @@ fn a_disk_that_others_fill_stops_nothing_for_good() {
     let full = fs::write(&other, vec![1; 32 << 20]).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     let mut chunk = commit(2, Vec::new(), 1);
-    chunk.entries = vec![noise(2)];
+    chunk.journal.entries = vec![noise(2)];
     for _ in 0..3 {
         assert!(matches!(store.commit(&chunk), Err(Error::Full { .. })));
     }
@@ -156,7 +155,7 @@ fn a_database_that_may_not_grow_is_full_and_goes_on_when_it_may() {
     check(&mut store, last, 2);
     limit(&store, 1 << 30);
     let mut next = commit(last + 1, Vec::new(), 1);
-    next.entries = vec![noise(last + 1)];
+    next.journal.entries = vec![noise(last + 1)];
     store.commit(&next).unwrap();
     check(&mut store, last + 1, 2);
 }

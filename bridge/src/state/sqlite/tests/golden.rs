@@ -7,7 +7,7 @@ use tidings_core::route::{Namespaces, Resource, Selection};
 use tidings_core::watch::saved::{Difference, Doubt, Head, SavedFollower, SavedPhase, Streamed};
 
 use super::*;
-use crate::state::record::SubscriptionRecord;
+use crate::state::record::{Flush, SubscriptionRecord};
 use tidings_core::cursor::SavedCursor;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/state/sqlite/tests/schema-1.db");
@@ -69,17 +69,22 @@ fn commits() -> Vec<Commit> {
             emptied: Vec::new(),
             views: vec![(Slot(1), sample::key(1), Some(sample::told(1)))],
         },
-        entries: (1..5).map(|number| sample::change(number, 100)).collect(),
-        chunk: 1,
-        dead: Vec::new(),
+        journal: Flush {
+            entries: (1..5).map(|number| sample::change(number, 100)).collect(),
+            chunk: 1,
+            ..Flush::default()
+        },
     };
     let mut changed: Vec<_> = known(5..10, 200);
     changed.push((sample::key(0), None));
     let views = vec![(Slot(2), sample::key(2), Some(sample::told(2)))];
     let second = Commit {
         difference: Difference { known: changed, emptied: vec![Slot(1)], views },
-        entries: (5..8).map(|number| sample::change(number, 100)).collect(),
-        chunk: 2,
+        journal: Flush {
+            entries: (5..8).map(|number| sample::change(number, 100)).collect(),
+            chunk: 2,
+            ..Flush::default()
+        },
         ..first.clone()
     };
     vec![first, second]
@@ -99,11 +104,13 @@ fn check(store: &mut SqliteStore) {
     expected.sort_by(|left, right| left.0.cmp(&right.0));
     assert_eq!(known, expected);
     assert_eq!(stored.saved.views, [(Slot(2), sample::key(2), sample::told(2))]);
-    let indexes: Vec<_> = stored.chunks.into_iter().map(|chunk| (chunk.chunk, chunk.index)).collect();
-    let index = |numbers: std::ops::Range<u64>| -> ChunkIndex {
-        numbers.map(|number| (number, vec![sample::slot(number)])).collect()
-    };
-    assert_eq!(indexes, [(1, index(1..5)), (2, index(5..8))]);
+    // Of the Subscription in slot 0, 3 and 6 would be settled: its cursor is at 7, with 2 and 5 left.
+    let chunks: Vec<_> = stored
+        .chunks
+        .into_iter()
+        .map(|chunk| (chunk.chunk, chunk.first, chunk.last, chunk.entries, chunk.open))
+        .collect();
+    assert_eq!(chunks, [(1, 1, 4, 4, vec![]), (2, 5, 7, 3, vec![])]);
     for (chunk, numbers) in [(1, 1..5), (2, 5..8)] {
         let expected: Vec<_> = numbers.map(|number| (*sample::change(number, 100)).clone()).collect();
         assert_eq!(store.read(&sample::watch("Order"), chunk).unwrap(), expected);

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
+use tidings_core::cursor::SavedCursor;
 use tidings_core::known::{Entry, Slot};
 use tidings_core::object::ObjectKey;
 use tidings_core::watch::saved::{Difference, Told};
 
 use super::*;
+use crate::state::record::{ChunkRecord, Flush, SubscriptionRecord};
 
 /// What the store is asked to do. Numbers are reduced to what exists.
 #[derive(Clone, Debug)]
@@ -20,6 +22,7 @@ enum Action {
         views: Vec<(usize, u8, bool)>,
         entries: u64,
         dead: usize,
+        merge: usize,
     },
     Forget(usize),
     Reopen,
@@ -46,14 +49,15 @@ fn any_action() -> impl Strategy<Value = Action> {
     let known = prop::collection::vec((0..40_u8, prop::bool::weighted(0.7)), 0..12);
     let views = prop::collection::vec((0..3_usize, 0..10_u8, prop::bool::weighted(0.8)), 0..4);
     let emptied = prop::collection::btree_set(0..3_usize, 0..2);
-    let commit = (0..2_usize, known, emptied, views, 0..4_u64, 0..3_usize).prop_map(
-        |(watch, known, emptied, views, entries, dead)| Action::Commit {
+    let commit = (0..2_usize, known, emptied, views, 0..8_u64, 0..3_usize, 0..4_usize).prop_map(
+        |(watch, known, emptied, views, entries, dead, merge)| Action::Commit {
             watch,
             known,
             emptied,
             views,
             entries,
             dead,
+            merge,
         },
     );
     prop_oneof![
@@ -106,7 +110,8 @@ proptest! {
                 }
                 action @ Action::Commit { .. } => {
                     let commit = model.commit(action);
-                    store.commit(&commit).unwrap();
+                    let flushed = store.commit(&commit).unwrap();
+                    model.committed(&commit, flushed);
                 }
             }
         }
@@ -125,7 +130,8 @@ fn neither_runs_nor_bytes_grow_with_the_number_of_commits() {
         let first = u8::try_from(round % 50 * 4).unwrap();
         let known = (first..first + 4).map(|number| (number, round % 7 != 0)).collect();
         let (emptied, views) = (BTreeSet::new(), Vec::new());
-        let commit = model.commit(Action::Commit { watch: 0, known, emptied, views, entries: 0, dead: 0 });
+        let (entries, dead, merge) = (0, 0, 0);
+        let commit = model.commit(Action::Commit { watch: 0, known, emptied, views, entries, dead, merge });
         store.commit(&commit).unwrap();
         let runs: i64 = store.db.query_row("SELECT count(*) FROM run", [], |row| row.get(0)).unwrap();
         assert!(runs < 100, "{runs} runs after {round} commits");
@@ -148,13 +154,16 @@ fn the_file_shrinks_when_the_journal_is_settled() {
         views: Vec::new(),
         entries,
         dead,
+        merge: 0,
     };
     for _ in 0..200 {
-        store.commit(&model.commit(commit(20, 0))).unwrap();
+        let commit = model.commit(commit(20, 0));
+        let flushed = store.commit(&commit).unwrap();
+        model.committed(&commit, flushed);
     }
     let full = store.size().unwrap();
-    for _ in 0..300 {
-        store.commit(&model.commit(commit(0, 1))).unwrap();
+    while !model.watches[&name(0)].chunks.is_empty() {
+        store.commit(&model.commit(commit(0, 2))).unwrap();
     }
     let drained = store.size().unwrap();
     assert!(drained < full / 4, "{full} bytes, and {drained} when everything was settled");
@@ -169,7 +178,7 @@ fn name(watch: usize) -> WatchName {
 
 impl Model {
     fn commit(&mut self, action: Action) -> Commit {
-        let Action::Commit { watch, known, emptied, views, entries, dead } = action else {
+        let Action::Commit { watch, known, emptied, views, entries, dead, merge } = action else {
             panic!("{action:?} is no commit");
         };
         let name = name(watch);
@@ -205,16 +214,48 @@ impl Model {
         for chunk in &dead {
             state.chunks.remove(chunk);
         }
-        let start = self.counter + 1;
-        self.counter += entries + 1;
+        let chunk = self.counter + 1;
+        let start = chunk + 10;
+        self.counter = start + entries;
         let entries: Vec<_> = (start..start + entries).map(|number| sample::change(number, 50)).collect();
-        if !entries.is_empty() {
-            let entries = entries.iter().map(|entry| JournalRecord::clone(entry)).collect();
-            state.chunks.insert(self.counter, entries);
-        }
+        let mut order: Vec<_> = state.chunks.iter().collect();
+        order.sort_by_key(|(_, entries)| entries[0].number);
+        let merge = order.into_iter().map(|(chunk, _)| *chunk).take(merge).collect();
+        // Everybody has settled what cannot be divided by three.
+        let numbers = state.chunks.values().flatten().map(|entry| entry.number);
+        let mut unsettled: Vec<_> = numbers.filter(|number| number.is_multiple_of(3)).collect();
+        unsettled.sort_unstable();
         state.record.next = self.counter;
+        state.record.subscriptions = (0..3)
+            .map(|slot| SubscriptionRecord {
+                slot: Slot(slot),
+                uid: "uid".into(),
+                subscription: "shop/orders".into(),
+                place: "nats".to_owned(),
+                generation: 1,
+                cursor: SavedCursor { next: start, unsettled: unsettled.clone(), marks: Vec::new() },
+            })
+            .collect();
         let record = state.record.clone();
-        Commit { watch: name, record, difference, entries, chunk: self.counter, dead }
+        Commit { watch: name, record, difference, journal: Flush { entries, chunk, merge, dead } }
+    }
+
+    /// What the store made of it: each entry is in one chunk, what was settled in none that was merged.
+    fn committed(&mut self, commit: &Commit, flushed: Flushed) {
+        let Flushed { chunks, merged, into } = flushed;
+        let state = self.watches.get_mut(&commit.watch).unwrap();
+        let mut entries = commit.journal.entries.iter().map(|entry| JournalRecord::clone(entry));
+        for chunk in chunks {
+            let of_chunk: Vec<_> = entries.by_ref().take(usize::try_from(chunk.entries).unwrap()).collect();
+            state.chunks.insert(chunk.chunk, of_chunk);
+        }
+        assert!(entries.next().is_none(), "an entry is in no chunk");
+        assert!(commit.journal.merge.starts_with(&merged));
+        assert_eq!(merged.is_empty(), commit.journal.merge.is_empty());
+        let mut kept: Vec<_> = merged.iter().flat_map(|chunk| state.chunks.remove(chunk).unwrap()).collect();
+        kept.retain(|entry| entry.number.is_multiple_of(3));
+        assert_eq!(kept.is_empty(), into.is_none());
+        state.chunks.extend(into.map(|into| (into.chunk, kept)));
     }
 
     fn check(&self, store: &mut SqliteStore) {
@@ -232,13 +273,24 @@ impl Model {
             let views = watch.views.clone().into_iter().map(|((slot, key), told)| (slot, key, told));
             assert_eq!(saved.views, views.collect::<Vec<_>>());
             let mut stored = BTreeMap::new();
-            for ChunkRecord { chunk, bytes, index } in chunks {
-                let entries = store.read(name, chunk).unwrap();
-                let slots = |entry: &JournalRecord| entry.to.iter().map(|to| to.slot).collect::<Vec<_>>();
-                let expected: Vec<_> = entries.iter().map(|entry| (entry.number, slots(entry))).collect();
-                assert_eq!(index, expected);
-                assert!(bytes > 0);
-                stored.insert(chunk, entries);
+            assert!(chunks.is_sorted_by_key(|chunk| chunk.first));
+            for chunk in chunks {
+                let entries = store.read(name, chunk.chunk).unwrap();
+                let of_slot = |slot| {
+                    let of_slot = entries.iter().filter(|entry| entry.to[0].slot == slot);
+                    of_slot.filter(|entry| record.is_open()(slot, entry.number)).count() as u64
+                };
+                let open = (0..3).map(|slot| (Slot(slot), of_slot(Slot(slot))));
+                let expected = ChunkRecord {
+                    chunk: chunk.chunk,
+                    first: entries[0].number,
+                    last: entries[entries.len() - 1].number,
+                    entries: entries.len() as u64,
+                    bytes: chunk.bytes,
+                    open: open.filter(|(_, open)| *open > 0).collect(),
+                };
+                assert_eq!(chunk, expected);
+                stored.insert(chunk.chunk, entries);
             }
             assert_eq!(stored, watch.chunks);
         }

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use tidings_core::watch::saved::Difference;
 
 use super::*;
+use crate::state::record::Flush;
 
 /// Every file but the lock, by length and checksum.
 fn files(folder: &Path) -> Vec<(std::path::PathBuf, usize, u32)> {
@@ -27,9 +28,11 @@ fn commit(chunk: u64) -> Commit {
         watch: sample::watch("Order"),
         record: WatchRecord { next: chunk, ..WatchRecord::default() },
         difference: Difference { known, ..Difference::default() },
-        entries: (1..50).map(|number| sample::change(chunk * 1000 + number, 500)).collect(),
-        chunk,
-        dead: Vec::new(),
+        journal: Flush {
+            entries: (1..50).map(|number| sample::change(chunk * 1000 + number, 500)).collect(),
+            chunk: chunk * 100,
+            ..Flush::default()
+        },
     }
 }
 
@@ -130,8 +133,10 @@ fn damage_is_noticed_and_never_changes_what_is_read() {
     let read = |store: &mut SqliteStore| -> Result<_, Error> {
         let watches = store.watches()?;
         let loaded = store.load(&sample::watch("Order"))?;
-        let chunks = (1..4).map(|chunk| store.read(&sample::watch("Order"), chunk));
-        Ok((watches, loaded, chunks.collect::<Result<Vec<_>, _>>()?))
+        let chunks = loaded.iter().flat_map(|stored| &stored.chunks).map(|chunk| chunk.chunk);
+        let chunks = chunks.map(|chunk| store.read(&sample::watch("Order"), chunk));
+        let chunks = chunks.collect::<Result<Vec<_>, _>>()?;
+        Ok((watches, loaded, chunks))
     };
     let expected = read(&mut store).unwrap();
     drop(store);

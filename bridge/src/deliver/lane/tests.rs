@@ -1,0 +1,124 @@
+//! One lane with a sink that is made for the test, in paused time.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use tidings_config::sink::stdout::StdoutFormat;
+use tidings_core::change::{Change, ChangeKind, ChangeKinds};
+use tidings_core::delivery::Backoff;
+use tidings_core::event::EventContext;
+use tidings_core::known::Slot;
+use tidings_core::object::{Meta, Object, ResourceVersion, Uid};
+use tidings_core::route::{Resource, Route};
+use tidings_sinks::Encoder;
+use tidings_sinks::message::Message;
+use tidings_sinks::sink::Sink;
+use tidings_sinks::stdout::encode::StdoutEncoder;
+use tokio::time::Instant;
+
+use super::*;
+use crate::deliver::Lane;
+use crate::journal::{Journal, Memory};
+use crate::metrics::Metrics;
+use crate::state::record::Recipient;
+
+/// A broker that is away until it is told otherwise.
+#[derive(Default)]
+struct Away {
+    back: AtomicBool,
+    /// It says that it is well, and takes nothing.
+    lies: AtomicBool,
+    attempts: AtomicU64,
+    checks: AtomicU64,
+}
+
+#[async_trait]
+impl Sink for Away {
+    async fn check(&self) -> Result<(), NotReady> {
+        self.checks.fetch_add(1, Ordering::Relaxed);
+        let well = self.back.load(Ordering::Relaxed) || self.lies.load(Ordering::Relaxed);
+        if well { Ok(()) } else { Err(NotReady::new("Unreachable", "it is away")) }
+    }
+
+    async fn deliver(&self, messages: &[Message]) -> Vec<Outcome> {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+        let outcome = if self.back.load(Ordering::Relaxed) {
+            Outcome::Acked
+        } else {
+            Outcome::Retry { reason: "it is away".to_owned(), after: None }
+        };
+        vec![outcome; messages.len()]
+    }
+
+    async fn close(&self, _deadline: Duration) {}
+}
+
+/// A lane to `sink` with one Change to tell, tried at most every half an hour.
+async fn lane(sink: Arc<Away>) -> (Lane, Journal) {
+    let max = Duration::from_mins(30);
+    let backoff = Backoff { first: Duration::from_millis(100), max };
+    let settings = DeliverySettings { max_in_flight: 16, shrink_oversize: true, backoff };
+    let encoder = Encoder::Stdout(StdoutEncoder::new(StdoutFormat::Json, false));
+    let metrics = Metrics::default().delivery("shop/orders");
+    let lane = Lane::start(1, Target { encoder, sink }, settings, metrics, Clock::start());
+
+    let journal = Journal::new(Memory::new(1 << 20));
+    journal.follow(Slot(0), lane.sender().wake());
+    let resource = Resource {
+        group: "example.com".to_owned(),
+        version: "v1".to_owned(),
+        kind: "Order".to_owned(),
+        plural: "orders".to_owned(),
+        namespaced: true,
+    };
+    let route = Route {
+        subscription: "shop/orders".into(),
+        uid: "uid".into(),
+        generation: 1,
+        selections: BTreeMap::new(),
+        on: ChangeKinds::ALL,
+    };
+    let context = Arc::new(EventContext::new("test", &route, &resource));
+    let source = Source { watch: 1, journal: journal.clone(), slot: Slot(0), context, chunks: None };
+    lane.sender().source(SourceChange::Follow(Arc::new(source))).await;
+    let meta = Meta::new(ObjectKey::new(Some("shop"), "milk"), Uid::new("u"), ResourceVersion(1));
+    let change = Change::watched(ChangeKind::Added, Object { meta, body: "{}".into() });
+    let to = vec![Recipient { slot: Slot(0), generation: 1 }];
+    let record = JournalRecord { number: 0, change: change.into(), to, before: None, decided: 1 };
+    journal.append(vec![record], Some(ResourceVersion(1)));
+    (lane, journal)
+}
+
+/// How long the Change of `journal` is not settled from now on.
+async fn settled_after(journal: &Journal) -> Duration {
+    let started = Instant::now();
+    while journal.standing(Slot(0)).open > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    started.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_is_back_is_not_kept_waiting() {
+    let sink = Arc::new(Away::default());
+    let (_lane, journal) = lane(sink.clone()).await;
+    let hours = Duration::from_hours(2);
+    assert!(tokio::time::timeout(hours, settled_after(&journal)).await.is_err());
+    let (attempts, checks) = (sink.attempts.load(Ordering::Relaxed), sink.checks.load(Ordering::Relaxed));
+    assert!(attempts < 40, "{attempts} attempts in two hours");
+    assert!((3600..8000).contains(&checks), "{checks} checks in two hours");
+    sink.back.store(true, Ordering::Relaxed);
+    let waited = settled_after(&journal).await;
+    assert!(waited <= RECHECK + Duration::from_millis(100), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_says_it_is_well_and_takes_nothing_is_not_hammered() {
+    let sink = Arc::new(Away::default());
+    sink.lies.store(true, Ordering::Relaxed);
+    let (_lane, journal) = lane(sink.clone()).await;
+    assert!(tokio::time::timeout(Duration::from_hours(2), settled_after(&journal)).await.is_err());
+    let attempts = sink.attempts.load(Ordering::Relaxed);
+    assert!(attempts < 40, "{attempts} attempts in two hours");
+}
