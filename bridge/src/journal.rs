@@ -224,15 +224,30 @@ impl Journal {
         self.lock().is_dirty()
     }
 
-    /// Takes what a commit has to write. One flush at a time: [`Journal::end_flush`] ends it.
-    pub fn begin_flush(&self) -> Flush {
-        self.lock().begin_flush()
+    /// What was decided until now belongs to the next commit. One flush at a time: [`Journal::end_flush`] ends it.
+    pub fn begin_flush(&self) {
+        self.lock().begin_flush();
     }
 
-    /// The commit failed and is to be tried again: by then there is less to write, and more to remove. What is settled by
+    /// Whether everything that belongs to the flush is settled by everybody.
+    pub fn is_flush_settled(&self) -> bool {
+        self.lock().is_flush_settled()
+    }
+
+    /// Whether there is a backlog in the store.
+    pub fn has_stored(&self) -> bool {
+        self.lock().has_stored()
+    }
+
+    /// Takes what the commit has to write: what is still open of the flush, and what is stored and can go.
+    pub fn write_flush(&self, flush: &mut Flush, merge: bool) {
+        self.lock().write_flush(flush, merge);
+    }
+
+    /// The commit failed and is to be written again: by then there is less to write, and more to remove. What is settled by
     /// everybody takes no memory any more: while the store takes nothing, who is well must not run out of it.
-    pub fn renew_flush(&self, flush: &mut Flush) {
-        let freed = self.lock().renew_flush(flush);
+    pub fn give_up_flush(&self, flush: &mut Flush) {
+        let freed = self.lock().give_up_flush(flush);
         self.memory.free(freed);
     }
 

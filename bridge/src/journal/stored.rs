@@ -54,6 +54,11 @@ impl Stored {
         self.next
     }
 
+    /// Whether nobody has anything open in the store.
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
     /// How many entries `slot` has open.
     pub(super) fn open(&self, slot: Slot) -> u64 {
         self.chunks.values().map(|chunk| chunk.open(slot)).sum()

@@ -27,9 +27,11 @@ pub(super) struct Tail {
     position: Option<ResourceVersion>,
     readers: BTreeMap<Slot, Reader>,
     stored: Stored,
-    /// Everything below is in a commit that is done or under way.
+    /// Everything below is in a commit that is done, under way, or about to be written.
     flushed: u64,
-    /// What was settled of the commit that is under way, and by whom.
+    /// What is open below is being written.
+    writing: bool,
+    /// What was settled of it since, and by whom.
     settled: Vec<(Slot, u64)>,
     /// The bytes of what everybody settled of it: the commit holds them until it is done.
     held: usize,
@@ -78,6 +80,7 @@ impl Tail {
             readers: cursors.into_iter().map(reader).collect(),
             stored,
             flushed: next,
+            writing: false,
             settled: Vec::new(),
             held: 0,
             unflushed: 0,
@@ -100,6 +103,7 @@ impl Tail {
         let of_slot = tail.filter(|record| record.is_for(slot)).map(|record| record.number);
         let numbers: Vec<_> = of_slot.filter(|number| reader.cursor.is_open(*number)).collect();
         let freed = numbers.into_iter().map(|number| self.close(slot, number)).sum();
+        self.drop_settled();
         self.stored.leave(slot);
         self.readers.remove(&slot);
         self.dirty = true;
@@ -205,7 +209,7 @@ impl Tail {
         };
         let waiting = usize::try_from(index).ok().and_then(|index| self.changes.get_mut(index));
         let Some(place @ Some(_)) = waiting else { return 0 };
-        if number < self.flushed {
+        if self.writing && number < self.flushed {
             self.settled.push((slot, number));
         }
         let Some(waiting) = place else { return 0 };
@@ -215,11 +219,12 @@ impl Tail {
         }
         let bytes = waiting.bytes();
         *place = None;
-        if number < self.flushed {
+        if number >= self.flushed {
+            self.unflushed -= bytes;
+        } else if self.writing {
             self.held += bytes;
             return 0;
         }
-        self.unflushed -= bytes;
         bytes
     }
 
@@ -301,26 +306,36 @@ impl Tail {
         self.dirty
     }
 
-    pub(super) fn begin_flush(&mut self) -> Flush {
-        let from = usize::try_from(self.flushed.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        let waiting = self.changes.iter().skip(from).flatten();
-        let entries = waiting.map(|waiting| self.still_open(&waiting.record)).collect();
+    pub(super) fn begin_flush(&mut self) {
         self.flushed = self.next();
         (self.unflushed, self.dirty) = (0, false);
-        // A backlog that is looked through has to stay where it is.
-        let held = self.readers.values().any(|reader| reader.held);
-        let merge = if held { Vec::new() } else { self.stored.take_merge() };
-        Flush { entries, chunk: self.stored.next(), merge, dead: self.stored.take_dead() }
     }
 
-    pub(super) fn renew_flush(&mut self, flush: &mut Flush) -> usize {
-        let entries = flush.entries.iter().map(|record| self.still_open(record));
-        flush.entries = entries.filter(|record| !record.to.is_empty()).collect();
-        // Which is all that was settled of it meanwhile.
-        self.settled.clear();
+    pub(super) fn is_flush_settled(&self) -> bool {
+        self.first >= self.flushed
+    }
+
+    pub(super) fn has_stored(&self) -> bool {
+        !self.stored.is_empty()
+    }
+
+    pub(super) fn write_flush(&mut self, flush: &mut Flush, merge: bool) {
+        let count = usize::try_from(self.flushed.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let waiting = self.changes.iter().take(count).flatten();
+        flush.entries = waiting.map(|waiting| self.still_open(&waiting.record)).collect();
+        flush.chunk = self.stored.next();
         flush.dead.extend(self.stored.take_dead());
-        // What is merged takes room before it gives some back.
-        flush.merge.clear();
+        // A backlog that is looked through has to stay where it is.
+        let held = self.readers.values().any(|reader| reader.held);
+        flush.merge = if merge && !held { self.stored.take_merge() } else { Vec::new() };
+        self.writing = true;
+    }
+
+    pub(super) fn give_up_flush(&mut self, flush: &mut Flush) -> usize {
+        flush.entries.clear();
+        // What is written in its place has none of what was settled.
+        self.settled.clear();
+        self.writing = false;
         std::mem::take(&mut self.held)
     }
 
@@ -337,6 +352,7 @@ impl Tail {
 
     /// What is stored leaves the memory.
     pub(super) fn end_flush(&mut self, flushed: Flushed) -> usize {
+        self.writing = false;
         let mut freed = std::mem::take(&mut self.held);
         while self.first < self.flushed
             && let Some(waiting) = self.changes.pop_front()

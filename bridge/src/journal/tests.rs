@@ -64,9 +64,17 @@ fn made_of(flush: &Flush, bytes: usize) -> Flushed {
     Flushed { chunks, ..Flushed::default() }
 }
 
+/// Begins a flush, and says what a commit has to write for it.
+fn write(journal: &Journal) -> Flush {
+    let mut flush = Flush::default();
+    journal.begin_flush();
+    journal.write_flush(&mut flush, true);
+    flush
+}
+
 /// A flush that works: what it wrote.
 fn flush(journal: &Journal) -> Vec<Arc<JournalRecord>> {
-    let flush = journal.begin_flush();
+    let flush = write(journal);
     journal.end_flush(made_of(&flush, 1000));
     flush.entries
 }
@@ -121,11 +129,11 @@ fn a_flush_frees_memory_and_who_comes_later_reads_the_chunk() {
     let Taken::Stored(chunk) = journal.take(B, ALL) else { panic!("B has to read") };
     assert_eq!(numbers(&journal.take_stored(B, &stored)), [1, 2, 3, 4]);
     assert_eq!(take(&journal, B, 9), [5]);
-    assert_eq!(journal.begin_flush().dead, [0; 0]);
+    assert_eq!(write(&journal).dead, [0; 0]);
     journal.settle(B, &[1, 2, 3, 4]);
     assert_eq!(journal.standing(A).open, 2);
     journal.settle(A, &[3]);
-    assert_eq!(journal.begin_flush().dead, [chunk]);
+    assert_eq!(write(&journal).dead, [chunk]);
 }
 
 #[test]
@@ -134,7 +142,7 @@ fn a_restart_goes_on_with_what_was_not_settled() {
     append(&journal, 1..=6, &[A]);
     assert_eq!(take(&journal, A, 4), [1, 2, 3, 4]);
     journal.settle(A, &[2, 4]);
-    let flush = journal.begin_flush();
+    let flush = write(&journal);
     let stored = &flush.entries;
     assert_eq!(numbers(stored), [1, 3, 5, 6]);
     let cursors = vec![(A, journal.cursor(A))];
@@ -149,7 +157,7 @@ fn a_restart_goes_on_with_what_was_not_settled() {
     next.settle(A, &[1, 3, 5, 6, 7]);
     let standing = next.standing(A);
     assert_eq!((standing.open, standing.settled), (0, Some(ResourceVersion(7))));
-    assert_eq!(next.begin_flush().dead, [chunk]);
+    assert_eq!(write(&next).dead, [chunk]);
 }
 
 #[test]
@@ -162,7 +170,7 @@ fn who_leaves_keeps_nothing_alive() {
     assert_eq!(journal.leave(A), 3);
     assert_eq!(journal.leave(B), 3);
     assert_eq!(journal.memory().used(), 0);
-    assert_eq!(journal.begin_flush().dead.len(), 1);
+    assert_eq!(write(&journal).dead.len(), 1);
     // The slot is another one's now, who is told nothing of before.
     journal.follow(A, Arc::new(Notify::new()));
     assert_eq!(take(&journal, A, 9), [0; 0]);
@@ -174,11 +182,11 @@ fn a_change_that_is_settled_while_it_is_being_stored_does_not_keep_its_chunk() {
     let journal = journal();
     append(&journal, 1..=1, &[A]);
     assert_eq!(take(&journal, A, 9), [1]);
-    let flush = journal.begin_flush();
+    let flush = write(&journal);
     journal.settle(A, &[1]);
     journal.end_flush(made_of(&flush, 1));
     assert_eq!(journal.memory().used(), 0);
-    assert_eq!(journal.begin_flush().dead, [flush.chunk]);
+    assert_eq!(write(&journal).dead, [flush.chunk]);
 }
 
 /// The commit holds it, whoever has settled it meanwhile.
@@ -188,15 +196,36 @@ fn what_is_being_stored_takes_memory_until_it_is_stored_or_the_commit_fails() {
     append(&journal, 1..=3, &[A]);
     let full = journal.memory().used();
     assert_eq!(take(&journal, A, 9), [1, 2, 3]);
-    let mut flush = journal.begin_flush();
+    let mut flush = write(&journal);
     journal.settle(A, &[1, 3]);
     assert_eq!(journal.memory().used(), full);
-    journal.renew_flush(&mut flush);
+    journal.give_up_flush(&mut flush);
+    journal.write_flush(&mut flush, false);
     assert_eq!((numbers(&flush.entries), journal.memory().used()), (vec![2], full / 3));
     journal.settle(A, &[2]);
     journal.end_flush(made_of(&flush, 1));
     assert_eq!((journal.memory().used(), journal.standing(A).open), (0, 0));
-    assert_eq!(journal.begin_flush().dead, [flush.chunk]);
+    assert_eq!(write(&journal).dead, [flush.chunk]);
+}
+
+#[test]
+fn what_is_settled_before_a_flush_is_written_is_not_and_takes_no_memory() {
+    let journal = journal();
+    append(&journal, 1..=2, &[A]);
+    assert_eq!(take(&journal, A, 9), [1, 2]);
+    journal.begin_flush();
+    append(&journal, 3..=3, &[A]);
+    journal.settle(A, &[1]);
+    assert!(!journal.is_flush_settled());
+    assert_eq!(journal.memory().used(), journal.unflushed() * 2);
+    journal.settle(A, &[2]);
+    assert!(journal.is_flush_settled() && !journal.has_stored());
+    assert_eq!(journal.memory().used(), journal.unflushed());
+    let mut flush = Flush::default();
+    journal.write_flush(&mut flush, true);
+    assert_eq!(numbers(&flush.entries), [0; 0]);
+    journal.end_flush(made_of(&flush, 1));
+    assert_eq!(take(&journal, A, 9), [3]);
 }
 
 #[tokio::test]
@@ -241,7 +270,7 @@ fn a_backlog_over_its_quota_keeps_the_newest_version_and_others_keep_everything(
     for round in 0..5 {
         append(&journal, round * 2 + 1..=round * 2 + 2, &[A, B]);
         assert_eq!(take(&journal, B, 9).len(), 2, "B is behind by nothing");
-        let flush = journal.begin_flush();
+        let flush = write(&journal);
         journal.end_flush(made_of(&flush, 100));
         stored.push((flush.chunk, flush.entries));
     }
@@ -259,9 +288,9 @@ fn a_backlog_over_its_quota_keeps_the_newest_version_and_others_keep_everything(
     assert_eq!(numbers(&taken), [10]);
     assert!(taken[0].change.gap);
     journal.settle(B, &(1..=10).collect::<Vec<_>>());
-    assert_eq!(journal.begin_flush().dead.len(), 4, "A keeps one");
+    assert_eq!(write(&journal).dead.len(), 4, "A keeps one");
     journal.settle(A, &[10]);
-    assert_eq!(journal.begin_flush().dead, [chunk]);
+    assert_eq!(write(&journal).dead, [chunk]);
 }
 
 /// An Added that is told while its Deleted is being left out would stay with consumers for ever.
@@ -269,7 +298,7 @@ fn a_backlog_over_its_quota_keeps_the_newest_version_and_others_keep_everything(
 fn nothing_is_taken_of_a_backlog_that_is_looked_through() {
     let journal = journal();
     append(&journal, 1..=4, &[A]);
-    let flush = journal.begin_flush();
+    let flush = write(&journal);
     journal.end_flush(made_of(&flush, 100));
     let Taken::Stored(_) = journal.take(A, ALL) else { panic!("it is stored") };
     let backlog = journal.begin_compaction(10).unwrap();
@@ -281,7 +310,7 @@ fn nothing_is_taken_of_a_backlog_that_is_looked_through() {
     assert_eq!(numbers(&journal.take_stored(A, &flush.entries)), [4]);
     // Where that fails, all of it is still there.
     append(&journal, 5..=6, &[A]);
-    let flush = journal.begin_flush();
+    let flush = write(&journal);
     journal.end_flush(made_of(&flush, 100));
     let backlog = journal.begin_compaction(10).unwrap();
     journal.release(backlog.slot);
@@ -297,7 +326,7 @@ fn chunks_of_which_little_is_open_become_one() {
         append(&journal, round * 10 + 1..=round * 10 + 10, &[A, B]);
         assert_eq!(take(&journal, A, 99).len(), 10);
         assert_eq!(take(&journal, B, 99).len(), 10);
-        let flush = journal.begin_flush();
+        let flush = write(&journal);
         journal.end_flush(made_of(&flush, CHUNK_BYTES));
         chunks.push(flush.chunk);
     }
@@ -305,8 +334,7 @@ fn chunks_of_which_little_is_open_become_one() {
     journal.settle(B, &all);
     let but_two: Vec<_> = all.iter().copied().filter(|number| ![5, 25].contains(number)).collect();
     journal.settle(A, &but_two);
-    let flush =
-        std::iter::repeat_with(|| journal.begin_flush()).take(20).find(|flush| !flush.merge.is_empty());
+    let flush = std::iter::repeat_with(|| write(&journal)).take(20).find(|flush| !flush.merge.is_empty());
     let flush = flush.expect("there is much to gain");
     assert_eq!(flush.merge, [chunks[0], chunks[2]], "the other one is dead");
     // One of the two is settled meanwhile.
@@ -315,9 +343,9 @@ fn chunks_of_which_little_is_open_become_one() {
     let into = ChunkRecord::of(flush.chunk, &index, 10, |_, _| true);
     journal.end_flush(Flushed { chunks: Vec::new(), merged: flush.merge, into });
     assert!(!journal.holds(chunks[0]) && journal.holds(flush.chunk));
-    assert_eq!((journal.standing(A).open, journal.begin_flush().dead), (1, vec![]));
+    assert_eq!((journal.standing(A).open, write(&journal).dead), (1, vec![]));
     journal.settle(A, &[5]);
-    assert_eq!(journal.begin_flush().dead, [flush.chunk]);
+    assert_eq!(write(&journal).dead, [flush.chunk]);
 }
 
 #[test]
@@ -325,7 +353,7 @@ fn a_watch_that_is_over_keeps_no_memory_also_not_of_a_commit_under_way() {
     let journal = journal();
     append(&journal, 1..=2, &[A]);
     assert_eq!(take(&journal, A, 1), [1]);
-    journal.begin_flush();
+    write(&journal);
     journal.settle(A, &[1]);
     append(&journal, 3..=3, &[A]);
     journal.forget();
@@ -341,10 +369,11 @@ fn a_commit_that_is_tried_again_holds_only_what_is_open_by_then() {
     append(&journal, 1..=3, &[A, B]);
     assert_eq!(take(&journal, A, 9), [1, 2, 3]);
     assert_eq!(take(&journal, B, 2), [1, 2]);
-    let mut flush = journal.begin_flush();
+    let mut flush = write(&journal);
     journal.settle(A, &[1, 2]);
     journal.settle(B, &[1]);
-    journal.renew_flush(&mut flush);
+    journal.give_up_flush(&mut flush);
+    journal.write_flush(&mut flush, false);
     let open = |record: &Arc<JournalRecord>| {
         (record.number, record.to.iter().map(|to| to.slot.0).collect::<Vec<_>>())
     };
@@ -353,5 +382,5 @@ fn a_commit_that_is_tried_again_holds_only_what_is_open_by_then() {
     assert_eq!(journal.memory().used(), 0);
     journal.settle(A, &[3]);
     journal.settle(B, &[2]);
-    assert_eq!(journal.begin_flush().dead, [0; 0], "B has not settled the last");
+    assert_eq!(write(&journal).dead, [0; 0], "B has not settled the last");
 }

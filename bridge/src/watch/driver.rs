@@ -368,7 +368,7 @@ impl Driver {
         let Some(keeper) = &mut self.keeper else { return };
         match kept {
             // Whether there is something to store is looked at after every event.
-            Kept::Due => {}
+            Kept::Due => keeper.go_on(&self.journal, &self.followers),
             Kept::Stored(flushed) => {
                 keeper.stored(&self.journal, flushed);
                 self.report_store(None);
@@ -384,7 +384,7 @@ impl Driver {
                 Err(error) => self.store_failed(&error),
             },
             Kept::Failed(error) => {
-                keeper.failed(&self.journal, &self.followers);
+                keeper.failed(&self.journal);
                 self.store_failed(&error);
             }
         }
@@ -502,7 +502,11 @@ impl Driver {
     /// Stores everything, once.
     async fn finish(&mut self) {
         self.hand_over();
-        if self.outbox.is_empty() && self.keeper.is_some() {
+        if self.outbox.is_empty()
+            && let Some(keeper) = &mut self.keeper
+        {
+            keeper.must_store();
+            keeper.go_on(&self.journal, &self.followers);
             while self.keeper.as_ref().is_some_and(Keeper::is_busy) {
                 let kept = Keeper::event(&mut self.keeper).await;
                 self.kept(kept);

@@ -1,7 +1,8 @@
 //! Keeps the state of one Watch: the told log before anybody is told, and a commit at a time.
 //!
-//! A commit is made of one moment between two inputs, so that what is on disk is exactly a state the Watch was in. One
-//! that fails is tried again as it is; meanwhile the tail of the Journal holds what it held.
+//! A commit is made of one moment between two inputs, so that what is on disk is exactly a state the Watch was in. It is
+//! written when everything that was decided up to that moment is settled, so that sinks that are well cost the disk
+//! nothing; or a little later, with what is not. One that fails is written again, with what is still open by then.
 //!
 //! Before: bridge/src/watch/driver.rs
 //! Next: bridge/src/state.rs
@@ -18,12 +19,19 @@ use tokio::time::Instant;
 
 use super::followers::Followers;
 use crate::journal::{Backlog, Journal};
-use crate::state::record::{Commit, Flushed, JournalRecord, SubscriptionRecord, WatchName, WatchRecord};
+use crate::state::record::{
+    Commit, Flush, Flushed, JournalRecord, SubscriptionRecord, WatchName, WatchRecord,
+};
 use crate::state::told::ToldLog;
 use crate::state::{Error, State, Store};
 
 /// With so many bytes a flush does not wait for its time.
 const FLUSH_BYTES: usize = 1 << 20;
+/// So long a commit waits for Changes of its moment to be settled before it writes them. Not where there is a backlog, to
+/// which they only add.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Between looks whether they are.
+const LOOK: Duration = Duration::from_millis(20);
 /// Before a commit that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -32,12 +40,16 @@ pub(super) struct Keeper {
     state: State,
     name: WatchName,
     told: ToldLog,
-    /// The commit that is under way or failed.
+    /// The commit that waits, is under way or failed.
     commit: Option<Arc<Commit>>,
+    /// How long it waits.
+    patience: Instant,
+    /// It failed before.
+    failed: bool,
     running: Option<BoxFuture<'static, Result<Flushed, Error>>>,
     /// The backlog of somebody who is over the quota is being looked through.
     compacting: Option<BoxFuture<'static, (Backlog, Result<Compacted, Error>)>>,
-    /// When the next flush is due, or the commit that failed is tried again.
+    /// When the next flush is due, or the commit is looked at.
     due: Instant,
     /// Something changed that no commit has.
     dirty: bool,
@@ -56,7 +68,7 @@ enum Must {
 
 /// What happened.
 pub(super) enum Kept {
-    /// It is time to look whether something is to be stored.
+    /// It is time to look whether something is to be stored, or a commit to be written.
     Due,
     /// The commit is done, and this was made of its flush.
     Stored(Flushed),
@@ -76,6 +88,8 @@ impl Keeper {
             name,
             told,
             commit: None,
+            patience: due,
+            failed: false,
             running: None,
             compacting: None,
             due,
@@ -103,13 +117,7 @@ impl Keeper {
                 keeper.compacting = None;
                 Kept::Compacted(backlog, compacted)
             }
-            () = tokio::time::sleep_until(keeper.due), if keeper.running.is_none() => {
-                if let Some(commit) = &keeper.commit {
-                    let commit = commit.clone();
-                    keeper.start(commit);
-                }
-                Kept::Due
-            }
+            () = tokio::time::sleep_until(keeper.due), if keeper.running.is_none() => Kept::Due,
         }
     }
 
@@ -132,6 +140,11 @@ impl Keeper {
     pub(super) fn must_store(&mut self) {
         self.must = Must::Begin;
         self.dirty = true;
+        if self.commit.is_some() {
+            // The one before it waits no longer.
+            self.patience = Instant::now();
+            self.due = self.due.min(self.patience);
+        }
     }
 
     /// Notes in the told log what may be the first, or the last, that a Subscription hears of an object.
@@ -175,41 +188,46 @@ impl Keeper {
         due
     }
 
-    /// Takes what changed, and begins to store it.
+    /// Takes what changed until this moment, and begins to store it.
     pub(super) fn begin(&mut self, machine: &mut Watch, journal: &Journal, followers: &Followers) {
         if let Err(error) = self.told.begin_flush() {
             // What was told stays in the log, which is only longer by that.
             tracing::warn!(%error, "unable to turn over the told log");
         }
         let (head, difference) = machine.take_difference();
-        let flush = journal.begin_flush();
+        journal.begin_flush();
         let (resource, subscriptions) = (followers.resource.clone(), followers.records(journal));
-        let commit = Arc::new(Commit {
+        self.commit = Some(Arc::new(Commit {
             watch: self.name.clone(),
             record: WatchRecord { resource, head, next: journal.next(), subscriptions },
             difference,
-            journal: flush,
-        });
-        self.start(commit.clone());
-        self.commit = Some(commit);
-        self.dirty = false;
-        self.due = Instant::now() + self.state.flush_interval;
+            journal: Flush::default(),
+        }));
+        (self.dirty, self.failed) = (false, false);
+        self.patience = Instant::now();
         if self.must == Must::Begin {
             self.must = Must::Finish;
+        } else if !journal.has_stored() {
+            self.patience += PATIENCE;
         }
+        self.go_on(journal, followers);
     }
 
-    fn start(&mut self, commit: Arc<Commit>) {
-        let state = self.state.clone();
-        self.running = Some(Box::pin(async move { state.ask(move |store| store.commit(&commit)).await }));
-    }
-
-    /// The commit failed. What is tried again holds only what is not settled by then: so a disk that a backlog has filled
-    /// gets room as that is drained.
-    pub(super) fn failed(&mut self, journal: &Journal, followers: &Followers) {
-        let Some(commit) = self.commit.as_mut().map(Arc::make_mut) else { return };
-        journal.renew_flush(&mut commit.journal);
-        let WatchRecord { next, subscriptions, .. } = &mut commit.record;
+    /// Writes the commit that waits, or that failed, if it is time.
+    pub(super) fn go_on(&mut self, journal: &Journal, followers: &Followers) {
+        let (now, Some(commit)) = (Instant::now(), &mut self.commit) else { return };
+        if self.running.is_some() {
+            return;
+        }
+        if now < self.patience && !journal.is_flush_settled() {
+            self.due = now + LOOK;
+            return;
+        }
+        let Commit { journal: flush, record: WatchRecord { next, subscriptions, .. }, .. } =
+            Arc::make_mut(commit);
+        // What is merged takes room before it gives some back.
+        journal.write_flush(flush, !self.failed);
+        // What is settled of it now is not written.
         let present: BTreeMap<_, _> =
             followers.records(journal).into_iter().map(|record| (record.uid, record.cursor)).collect();
         for SubscriptionRecord { uid, cursor, .. } in subscriptions {
@@ -217,6 +235,17 @@ impl Keeper {
                 *cursor = present.clone().before(*next);
             }
         }
+        let (state, commit) = (self.state.clone(), commit.clone());
+        self.running = Some(Box::pin(async move { state.ask(move |store| store.commit(&commit)).await }));
+        self.due = now + self.state.flush_interval;
+    }
+
+    /// The commit failed. What is written next holds only what is not settled by then: so a disk that a backlog has filled
+    /// gets room as that is drained.
+    pub(super) fn failed(&mut self, journal: &Journal) {
+        let Some(commit) = self.commit.as_mut().map(Arc::make_mut) else { return };
+        journal.give_up_flush(&mut commit.journal);
+        (self.failed, self.patience) = (true, Instant::now());
     }
 
     /// The commit is done.

@@ -35,7 +35,7 @@ pub(crate) struct Sizes {
 }
 
 /// What one read may bring, in bytes.
-const ONE_READ: usize = 32 << 10;
+const ONE_READ: usize = 48 << 10;
 
 /// What the process is to serve from now on.
 pub(crate) enum Order {

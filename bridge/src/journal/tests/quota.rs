@@ -39,7 +39,7 @@ impl Kept {
 
     /// A flush, and what follows from it.
     fn flush(&mut self) {
-        let flush = self.journal.begin_flush();
+        let flush = super::write(&self.journal);
         let subscription = |slot| SubscriptionRecord {
             slot,
             uid: "uid".into(),

@@ -46,8 +46,8 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         name: "known-ahead-of-the-journal",
         breaks: "what is known on disk is settled or in the Journal on disk",
         file: KEEPER,
-        find: "            journal: flush,\n",
-        put: "            journal: crate::state::record::Flush { entries: Vec::new(), ..flush },\n",
+        find: "        journal.write_flush(flush, !self.failed);\n",
+        put: "        journal.write_flush(flush, !self.failed);\n        flush.entries.clear();\n",
         test: SIMULATION,
     },
     Mutation {
