@@ -16,11 +16,14 @@ use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Resource, ResourceExt};
 use tidings_config::field_error::FieldErrors;
 use tidings_config::process::BridgeSettings;
+use tidings_config::secret::Secrets;
+use tidings_config::sink::Via;
 use tidings_core::delivery::Backoff;
 use tidings_crds::subscription::status::SubscriptionStatus;
 use tidings_crds::subscription::{Oversize, Subscription};
 use tidings_crds::validate::{self, ValidSubscription};
-use tidings_sinks::{SinkContext, Target};
+use tidings_sinks::sink::NotReady;
+use tidings_sinks::{Connection, SinkContext, Target};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -215,9 +218,9 @@ impl Controller {
             backoff: self.backoff,
         };
         let same_target = before.is_some_and(|before| (&before.sink, before.mode) == (sink, *mode));
-        let target = if same_target { None } else { Some(self.connect(valid).await?) };
+        let target = if same_target { None } else { Some(self.connect(valid)) };
         match target {
-            Some(target) if before.is_none_or(|before| before.sink.place() != sink.place()) => {
+            Some((target, place)) if before.is_none_or(|before| self.connect(before).1 != place) => {
                 let left = self.pipeline.remove(&route.uid, FAREWELL).await;
                 if left > 0 {
                     let subscription = &route.subscription;
@@ -226,23 +229,24 @@ impl Controller {
                         "the sink was left before everything was delivered; the new one is told what exists"
                     );
                 }
-                self.pipeline.add(route.clone(), target, sink.place().into(), settings).await;
+                self.pipeline.add(route.clone(), target, place.into(), settings).await;
             }
-            target => self.pipeline.edit(route.clone(), target, settings).await,
+            target => self.pipeline.edit(route.clone(), target.map(|(target, _)| target), settings).await,
         }
         Ok(())
     }
 
-    async fn connect(&self, valid: &ValidSubscription) -> Result<Target, FieldErrors> {
+    fn connect(&self, valid: &ValidSubscription) -> (Target, String) {
         let (namespace, name) = valid.route.subscription.split_once('/').unwrap_or_default();
-        let context = SinkContext {
-            credentials_dir: self.credentials_dir.clone(),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
+        let owner = format!("{namespace}/{name}");
+        let Via::Inline(connection) = &valid.sink.via else {
+            return (Target::unusable(NotReady::new("SinkNotFound", "there is no such Sink")), String::new());
         };
-        let connected = tidings_sinks::connect(valid.sink.clone(), valid.mode, context).await;
-        connected
-            .map_err(|error| vec![tidings_config::field_error::FieldError::new("spec.sink", chain(&error))])
+        let address = valid.sink.address.clone().unwrap_or_else(|| connection.default_address());
+        let place = connection.place(&address);
+        let context = SinkContext { secrets: Secrets::default(), owner };
+        let target = Connection::open(connection.clone(), context).target(&address, valid.mode);
+        (target.unwrap_or_else(Target::unusable), place)
     }
 
     /// Writes the status of every Subscription whose status changed, and sends what is to be said once.

@@ -6,6 +6,8 @@ pub mod byte_size;
 
 pub mod duration;
 
+pub mod secret;
+
 pub mod process;
 
 pub mod sink;

@@ -1,12 +1,16 @@
-//! Connections to brokers, as `spec.sink` of a Subscription names them.
+//! Where Events go, as `spec.sink` of a Subscription says it, and connections, as a Sink describes them.
 //!
-//! Each kind of sink has its settings, and what they become when they are valid. Validation is pure: it asks no
-//! broker and reads no file, so that the webhook, the bridge and the CLI can all run the same one.
+//! Each kind of sink has settings of two parts: its *connection* (servers, credentials, TLS), which a Sink can hold for
+//! many Subscriptions, and the *address* behind it (topic, stream, subject, path), which is the Subscription's own.
+//!
+//! Validation is pure: it asks no broker and reads no Secret, so that the webhook, the bridge and the CLI can all run the
+//! same one.
 //!
 //! Structs here do not refuse unknown fields: they are part of a custom resource, whose structural schema
 //! already prunes them, and has no room for `additionalProperties: false`.
 
 pub mod template;
+pub mod tls;
 
 pub mod nats;
 pub mod stdout;
@@ -14,20 +18,48 @@ pub mod stdout;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::nats::{NatsSettings, ValidNats};
+use self::nats::{NatsConnectionSettings, NatsSettings, ValidNatsAddress, ValidNatsConnection};
 use self::stdout::{StdoutSettings, ValidStdout};
 use crate::field_error::{FieldError, FieldErrors};
+use crate::secret::SecretKeyRef;
 
-/// Where the Events go: exactly one of these.
+/// Where the Events go: a kind of sink with its connection, or a Sink that has the connection (`ref`), and then the kind
+/// only with what is the Subscription's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SinkSettings {
+    /// The Sink that has the connection.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<SinkReference>,
     /// A stream of NATS JetStream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsSettings>,
     /// The standard output of the bridge, for people who look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdout: Option<StdoutSettings>,
+}
+
+/// Names a Sink.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SinkReference {
+    /// The namespace it is in: the Subscription's own unless given. Another one's Sink has to allow it
+    /// (`spec.allowedNamespaces`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub namespace: Option<String>,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// A connection to a broker, as a Sink has it: exactly one of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionSettings {
+    /// Servers of NATS with JetStream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nats: Option<NatsConnectionSettings>,
 }
 
 /// How an Event and its data share a Message.
@@ -40,53 +72,179 @@ pub enum ContentMode {
     Structured,
 }
 
-/// A sink that can be connected to.
+/// Where the Events go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ValidSink {
-    /// NATS JetStream.
-    Nats(ValidNats),
+pub struct ValidSink {
+    /// How it is reached.
+    pub via: Via,
+    /// Where behind that; nothing where a Sink is named and its kind is left to say the rest.
+    pub address: Option<ValidAddress>,
+}
+
+/// How a broker is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// By the connection of this Sink.
+    Sink(SinkReference),
+    /// By a connection of the Subscription's own.
+    Inline(ValidConnection),
+}
+
+/// A connection that can be made, once its Secrets are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValidConnection {
+    /// Servers of NATS.
+    Nats(ValidNatsConnection),
     /// Standard output.
+    Stdout,
+}
+
+/// Where Events go behind a connection of the same kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValidAddress {
+    /// Subjects of NATS.
+    Nats(ValidNatsAddress),
+    /// Lines of standard output.
     Stdout(ValidStdout),
 }
 
 // === impl SinkSettings ===
 
 impl SinkSettings {
-    /// What can be connected to, or every mistake, with paths that start with `path`, e.g. `spec.sink`.
+    /// The fields that name a kind of sink.
+    pub const KINDS: &str = "`nats` and `stdout`";
+
+    /// Where the Events go, or every mistake, with paths that start with `path`, e.g. `spec.sink`.
     pub fn validate(&self, path: &str) -> Result<ValidSink, FieldErrors> {
-        let Self { nats, stdout } = self;
-        match (nats, stdout) {
-            (Some(nats), None) => nats.validate(&format!("{path}.nats")).map(ValidSink::Nats),
-            (None, Some(stdout)) => Ok(ValidSink::Stdout(stdout.validate())),
-            (None, None) => Err(vec![FieldError::new(path, "one of `nats` and `stdout` is needed")]),
-            (Some(_), Some(_)) => {
-                Err(vec![FieldError::new(path, "only one of `nats` and `stdout` can be given")])
+        let Self { reference, nats, stdout } = self;
+        let mut errors = FieldErrors::new();
+        let given = usize::from(nats.is_some()) + usize::from(stdout.is_some());
+        if given > 1 {
+            errors.push(FieldError::new(path, format!("only one of {} can be given", Self::KINDS)));
+        }
+        if given == 0 && reference.is_none() {
+            errors.push(FieldError::new(path, format!("`ref` or one of {} is needed", Self::KINDS)));
+        }
+        let mut connection = None;
+        let mut address = None;
+        let both = |own: bool, field: &str, errors: &mut FieldErrors| {
+            if own && reference.is_some() {
+                let problem = "with `ref`, the Sink has the connection: only what is behind it belongs here";
+                errors.push(FieldError::new(format!("{path}.{field}"), problem));
             }
+        };
+        if let Some(nats) = nats {
+            let path = format!("{path}.nats");
+            both(nats.connection != NatsConnectionSettings::default(), "nats", &mut errors);
+            if reference.is_none() {
+                connection = Some(ValidConnection::Nats(nats.connection.validate(&path, &mut errors)));
+            }
+            address = nats.address(&path, &mut errors).map(ValidAddress::Nats);
+        }
+        if let Some(stdout) = stdout {
+            both(true, "stdout", &mut errors);
+            connection = Some(ValidConnection::Stdout);
+            address = Some(ValidAddress::Stdout(stdout.validate()));
+        }
+        let via = match (reference, connection) {
+            (Some(reference), _) => Some(Via::Sink(reference.clone())),
+            (None, Some(connection)) => Some(Via::Inline(connection)),
+            (None, None) => None,
+        };
+        match via {
+            Some(via) if errors.is_empty() => Ok(ValidSink { via, address }),
+            _ => Err(errors),
         }
     }
 }
 
-// === impl ValidSink ===
+// === impl ConnectionSettings ===
 
-impl ValidSink {
-    /// Where Events end up. Sinks of the same place differ only in the shape of Messages, or in the way there: what
-    /// was told through one was told through the other. It is stored, so it must stay what it is.
-    pub fn place(&self) -> String {
-        match self {
-            Self::Nats(nats) => {
-                let servers: Vec<_> = nats.servers.iter().map(url::Url::as_str).collect();
-                format!("nats {} {}", servers.join(","), nats.stream.as_deref().unwrap_or_default())
+impl ConnectionSettings {
+    /// What can be connected to, or every mistake, with paths that start with `path`, e.g. `spec`.
+    pub fn validate(&self, path: &str) -> Result<ValidConnection, FieldErrors> {
+        let Self { nats } = self;
+        let mut errors = FieldErrors::new();
+        let connection = match nats {
+            Some(nats) => Some(ValidConnection::Nats(nats.validate(&format!("{path}.nats"), &mut errors))),
+            None => {
+                errors.push(FieldError::new(path, "`nats` is needed"));
+                None
             }
-            Self::Stdout(_) => "stdout".to_owned(),
+        };
+        connection.filter(|_| errors.is_empty()).ok_or(errors)
+    }
+}
+
+// === impl ValidConnection ===
+
+impl ValidConnection {
+    /// What people call this kind of sink.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Nats(_) => "NATS",
+            Self::Stdout => "stdout",
         }
     }
 
+    /// What has to be read before the connection can be made, in the namespace of the resource that describes it.
+    pub fn secrets(&self) -> Vec<SecretKeyRef> {
+        match self {
+            Self::Nats(nats) => nats.secrets(),
+            Self::Stdout => Vec::new(),
+        }
+    }
+
+    /// Which broker, in a few words, without credentials.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Nats(nats) => nats.summary(),
+            Self::Stdout => "stdout".to_owned(),
+        }
+    }
+
+    /// What stands behind it unless something is said.
+    pub fn default_address(&self) -> ValidAddress {
+        let mut errors = FieldErrors::new();
+        let address = match self {
+            Self::Nats(_) => NatsSettings::default().address("", &mut errors).map(ValidAddress::Nats),
+            Self::Stdout => None,
+        };
+        address.unwrap_or_else(|| ValidAddress::Stdout(ValidStdout::default()))
+    }
+
+    /// Where Events end up that go to `address`. Sinks of the same place differ only in the shape of Messages, or in the
+    /// way there: what was told through one was told through the other. It is stored, so it must stay what it is.
+    pub fn place(&self, address: &ValidAddress) -> String {
+        match (self, address) {
+            (Self::Nats(nats), ValidAddress::Nats(address)) => {
+                let servers: Vec<_> = nats.servers.iter().map(url::Url::as_str).collect();
+                format!("nats {} {}", servers.join(","), address.stream.as_deref().unwrap_or_default())
+            }
+            (connection, _) => connection.kind().to_owned(),
+        }
+    }
+}
+
+// === impl ValidAddress ===
+
+impl ValidAddress {
     /// What people call this kind of sink.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Nats(_) => "NATS",
             Self::Stdout(_) => "stdout",
         }
+    }
+}
+
+/// The first of several servers, and how many more there are.
+fn summary<'a>(mut servers: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = servers.len().saturating_sub(1);
+    match (servers.next(), more) {
+        (None, _) => String::new(),
+        (Some(first), 0) => first.to_owned(),
+        (Some(first), more) => format!("{first} (+{more})"),
     }
 }
 
@@ -99,21 +257,49 @@ mod tests {
         settings.validate("spec.sink").map_err(|errors| errors.iter().map(ToString::to_string).collect())
     }
 
+    fn kind(json: &str) -> &'static str {
+        validate(json).unwrap().address.unwrap().kind()
+    }
+
     #[test]
     fn exactly_one_sink_is_given() {
-        assert_eq!(validate(r#"{"stdout": {}}"#).unwrap().kind(), "stdout");
-        assert_eq!(validate(r#"{"nats": {"servers": ["nats://broker"]}}"#).unwrap().kind(), "NATS");
-        assert_eq!(validate("{}"), Err(vec!["spec.sink: one of `nats` and `stdout` is needed".to_owned()]));
-        assert_eq!(
-            validate(r#"{"stdout": {}, "nats": {"servers": ["nats://broker"]}}"#),
-            Err(vec!["spec.sink: only one of `nats` and `stdout` can be given".to_owned()])
+        assert_eq!(kind(r#"{"stdout": {}}"#), "stdout");
+        assert_eq!(kind(r#"{"nats": {"servers": ["nats://broker"]}}"#), "NATS");
+        let errors = validate("{}").unwrap_err();
+        assert_eq!(errors, [format!("spec.sink: `ref` or one of {} is needed", SinkSettings::KINDS)]);
+        let errors = validate(r#"{"stdout": {}, "nats": {"servers": ["nats://broker"]}}"#).unwrap_err();
+        assert_eq!(errors, [format!("spec.sink: only one of {} can be given", SinkSettings::KINDS)]);
+    }
+
+    #[test]
+    fn a_sink_that_is_named_has_the_connection() {
+        let valid = validate(r#"{"ref": {"name": "company"}}"#).unwrap();
+        let named = SinkReference { namespace: None, name: "company".to_owned() };
+        assert_eq!(valid, ValidSink { via: Via::Sink(named), address: None });
+        let valid = validate(r#"{"ref": {"name": "company"}, "nats": {"subject": "a.b"}}"#).unwrap();
+        assert!(
+            matches!(valid.address, Some(ValidAddress::Nats(address)) if address.subject.to_string() == "a.b")
         );
+        for (sink, path) in [
+            (r#"{"ref": {"name": "company"}, "nats": {"servers": ["nats://broker"]}}"#, "spec.sink.nats: "),
+            (r#"{"ref": {"name": "company"}, "stdout": {}}"#, "spec.sink.stdout: "),
+            (r#"{"nats": {}}"#, "spec.sink.nats.servers: "),
+        ] {
+            let errors = validate(sink).unwrap_err();
+            assert!(errors.len() == 1 && errors[0].starts_with(path), "{sink}: {errors:?}");
+        }
     }
 
     #[test]
     fn errors_of_the_sink_carry_the_whole_path() {
         let errors = validate(r#"{"nats": {"servers": ["http://broker"]}}"#).unwrap_err();
         assert!(errors[0].starts_with("spec.sink.nats.servers[0]: "), "{errors:?}");
+        let settings: ConnectionSettings = serde_json::from_str(
+            r#"{"nats": {"servers": ["nats://a"], "tls": {"certificateSecretName": "X"}}}"#,
+        )
+        .unwrap();
+        let errors = settings.validate("spec").unwrap_err();
+        assert_eq!(errors[0].path, "spec.nats.tls.certificateSecretName");
     }
 
     #[test]

@@ -85,11 +85,26 @@ pub struct SubscriptionSpec {
     /// What an Event looks like.
     #[serde(default)]
     pub event: EventSettings,
-    /// Where the Events go: exactly one of the fields.
-    #[schemars(extend("x-kubernetes-validations" = [{
-        "rule": "[has(self.nats), has(self.stdout)].exists_one(given, given)",
-        "message": "exactly one of nats and stdout must be given",
-    }]))]
+    /// Where the Events go: a kind of sink with its connection, or a Sink that has the connection (`ref`), and then the kind
+    /// only with what is the Subscription's own.
+    #[schemars(extend("x-kubernetes-validations" = [
+        {
+            "rule": "[has(self.nats), has(self.stdout)].filter(given, given).size() < 2",
+            "message": "only one of nats and stdout can be given",
+        },
+        {
+            "rule": "has(self.ref) || has(self.nats) || has(self.stdout)",
+            "message": "ref or one of nats and stdout must be given",
+        },
+        {
+            "rule": "!has(self.nats) || has(self.ref) != has(self.nats.servers)",
+            "message": "nats needs servers, or else a Sink that has them (ref)",
+        },
+        {
+            "rule": "!(has(self.ref) && has(self.stdout))",
+            "message": "stdout needs no Sink",
+        },
+    ]))]
     pub sink: SinkSettings,
     /// How the Events are delivered.
     #[serde(default)]

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use tidings_config::field_error::{FieldError, FieldErrors};
-use tidings_config::sink::{ContentMode, ValidSink};
+use tidings_config::sink::{ContentMode, SinkReference, ValidSink, Via};
 use tidings_core::change::{ChangeKind, ChangeKinds};
 use tidings_core::route::{Kind, Namespaces, Route, Selection};
 
@@ -223,15 +223,12 @@ fn is_label(text: &str) -> bool {
 impl ValidSubscription {
     /// Where the Events go in a few words, for `status.sink`, without credentials.
     pub fn sink_name(&self) -> String {
-        match &self.sink {
-            ValidSink::Nats(nats) => {
-                let first = nats.servers.first().map(ToString::to_string).unwrap_or_default();
-                match nats.servers.len() {
-                    0 | 1 => first,
-                    count => format!("{first} (+{})", count - 1),
-                }
+        match &self.sink.via {
+            Via::Inline(connection) => connection.summary(),
+            Via::Sink(SinkReference { namespace: None, name }) => format!("Sink {name}"),
+            Via::Sink(SinkReference { namespace: Some(namespace), name }) => {
+                format!("Sink {namespace}/{name}")
             }
-            ValidSink::Stdout(_) => "stdout".to_owned(),
         }
     }
 }

@@ -7,7 +7,8 @@
 //!        └► sink     the broker has it, or why not           one trait for all of them
 //! ```
 //!
-//! Each sink is a folder with the same three files: `encode.rs`, `client.rs`, `classify.rs`.
+//! Each sink is a folder with the same three files: `encode.rs`, `client.rs`, `classify.rs`. Its connection can be shared:
+//! each Subscription has a [`Target`] of its own behind it.
 
 pub mod message;
 
@@ -19,16 +20,22 @@ pub mod nats;
 
 pub mod stdout;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+mod tls;
 
-use tidings_config::sink::{ContentMode, ValidSink};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tidings_config::secret::Secrets;
+use tidings_config::sink::stdout::StdoutFormat;
+use tidings_config::sink::{ContentMode, ValidAddress, ValidConnection};
+use tidings_core::delivery::Outcome;
 use tidings_core::event::Event;
 
 use self::message::Message;
-use self::nats::client::NatsSink;
+use self::nats::client::{NatsConnection, NatsSink};
 use self::nats::encode::NatsEncoder;
-use self::sink::Sink;
+use self::sink::{NotReady, Sink, retry};
 use self::stdout::encode::StdoutEncoder;
 
 /// What the bridge holds for one Subscription: how its Events are written, and where they go.
@@ -39,6 +46,9 @@ pub struct Target {
     pub sink: Arc<dyn Sink>,
 }
 
+/// What cannot even be tried.
+struct Unusable(NotReady);
+
 /// Turns Events into Messages of one protocol: pure, and nothing it is given makes it fail.
 #[derive(Clone, Debug)]
 pub enum Encoder {
@@ -48,25 +58,47 @@ pub enum Encoder {
     Stdout(StdoutEncoder),
 }
 
-/// What a connection needs to know beyond the Subscription's own words.
-#[derive(Clone, Debug)]
-pub struct SinkContext {
-    /// The directory that holds, for each namespace, a folder with the files that its Subscriptions name. Without
-    /// it, no Subscription can name a file.
-    pub credentials_dir: Option<PathBuf>,
-    /// The namespace of the Subscription, which is the folder its files are looked for in: nobody can make the
-    /// bridge show another namespace's password to a server of their own.
-    pub namespace: String,
-    /// The name of the Subscription. Brokers show both to their operators.
-    pub name: String,
+/// A connection to a broker, kept up in the background for as long as somebody holds it.
+#[derive(Clone)]
+pub enum Connection {
+    /// To servers of NATS.
+    Nats(Arc<NatsConnection>),
+    /// To standard output, which is always there.
+    Stdout,
 }
 
-/// Why there can be no connection, now or later, with these settings and this context.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConnectError {
-    /// The settings name a file, and nobody said where files are.
-    #[error("the sink names a credentials file, and the bridge has no credentials directory")]
-    NoCredentialsDir,
+/// What a connection needs to know beyond its settings.
+#[derive(Clone, Debug)]
+pub struct SinkContext {
+    /// What its settings name.
+    pub secrets: Secrets,
+    /// Whom it is for, `namespace/name`: brokers show it to their operators.
+    pub owner: String,
+}
+
+// === impl Target ===
+
+impl Target {
+    /// Takes nothing, and says why.
+    pub fn unusable(not_ready: NotReady) -> Self {
+        let encoder = Encoder::Stdout(StdoutEncoder::new(StdoutFormat::Json, false));
+        Self { encoder, sink: Arc::new(Unusable(not_ready)) }
+    }
+}
+
+// === impl Unusable ===
+
+#[async_trait]
+impl Sink for Unusable {
+    async fn check(&self) -> Result<(), NotReady> {
+        Err(self.0.clone())
+    }
+
+    async fn deliver(&self, messages: &[Message]) -> Vec<Outcome> {
+        vec![retry(&*self.0.message); messages.len()]
+    }
+
+    async fn close(&self, _deadline: Duration) {}
 }
 
 // === impl Encoder ===
@@ -81,21 +113,48 @@ impl Encoder {
     }
 }
 
-/// Makes what `valid` describes. A broker that cannot be reached is no error: the connection is made in the
-/// background, again and again, and [`Sink::check`] says how that goes.
-#[allow(clippy::unused_async)] // what is connected to in the background needs a runtime, and callers should see it
-pub async fn connect(
-    valid: ValidSink,
-    mode: ContentMode,
-    context: SinkContext,
-) -> Result<Target, ConnectError> {
-    match valid {
-        ValidSink::Nats(valid) => {
-            let encoder = NatsEncoder::new(&valid, mode);
-            let sink = NatsSink::connect(valid, context)?;
-            Ok(Target { encoder: Encoder::Nats(encoder), sink: Arc::new(sink) })
+// === impl Connection ===
+
+impl Connection {
+    /// Begins to connect in the background, again and again. A broker that cannot be reached, or credentials that cannot
+    /// be used, are no error here: [`Sink::check`] says how it goes. Needs a runtime.
+    pub fn open(valid: ValidConnection, context: SinkContext) -> Self {
+        match valid {
+            ValidConnection::Nats(valid) => Self::Nats(Arc::new(NatsConnection::open(valid, context))),
+            ValidConnection::Stdout => Self::Stdout,
         }
-        ValidSink::Stdout(valid) => Ok(stdout::to_stdout(valid)),
+    }
+
+    /// What a Subscription sends to `address` by. The address is of the connection's kind, or nothing can be sent.
+    pub fn target(&self, address: &ValidAddress, mode: ContentMode) -> Result<Target, NotReady> {
+        match (self, address) {
+            (Self::Nats(connection), ValidAddress::Nats(address)) => Ok(Target {
+                encoder: Encoder::Nats(NatsEncoder::new(address, mode)),
+                sink: Arc::new(NatsSink::new(connection.clone(), address)),
+            }),
+            (Self::Stdout, ValidAddress::Stdout(valid)) => Ok(stdout::to_stdout(*valid)),
+            (connection, address) => {
+                let (has, wants) = (connection.kind(), address.kind());
+                let message =
+                    format!("the Sink is for {has}, and the Subscription has an address for {wants}");
+                Err(NotReady::new("WrongKind", message))
+            }
+        }
+    }
+
+    /// Whether the broker is reachable and knows who we are. What is behind it, [`Sink::check`] looks at.
+    pub async fn check(&self) -> Result<(), NotReady> {
+        match self {
+            Self::Nats(connection) => connection.check().await,
+            Self::Stdout => Ok(()),
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Nats(_) => "NATS",
+            Self::Stdout => "stdout",
+        }
     }
 }
 

@@ -13,6 +13,8 @@ pub mod client;
 
 mod connection;
 
+mod identity;
+
 mod batch;
 
 mod signals;

@@ -4,20 +4,18 @@
 #[path = "fixture/event.rs"]
 mod fixture;
 
-use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use async_nats::jetstream::{self, stream};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tidings_config::sink::{ContentMode, SinkSettings};
+use tidings_config::secret::{SecretKeyRef, SecretValue, Secrets};
+use tidings_config::sink::{ContentMode, SinkSettings, ValidSink, Via};
 use tidings_core::delivery::{Outcome, Rejection};
 use tidings_core::object::ObjectKey;
 use tidings_sinks::message::Message;
 use tidings_sinks::sink::NotReady;
-use tidings_sinks::{SinkContext, Target};
+use tidings_sinks::{Connection, SinkContext, Target};
 use tidings_testbed::certificates::Authority;
 use tidings_testbed::component::Home;
 use tidings_testbed::nats::{Nats, NatsOptions, NatsUser};
@@ -31,32 +29,37 @@ const SOON: Duration = Duration::from_secs(30);
 /// The sink gives up on a silent broker after 5 seconds without progress.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A target on `server` with `settings` of `spec.sink.nats` beside it, and files in `credentials`.
-async fn target_at(server: &str, settings: Value, credentials: Option<&TempDir>) -> Result<Target> {
+/// A target on `server` with `settings` of `spec.sink.nats` beside it, and what is in the Secret `broker`.
+fn target_at(server: &str, settings: Value, credentials: &[(&str, &str)]) -> Result<Target> {
+    target_in(ContentMode::Binary, server, settings, credentials)
+}
+
+fn target_in(
+    mode: ContentMode,
+    server: &str,
+    settings: Value,
+    credentials: &[(&str, &str)],
+) -> Result<Target> {
     let mut nats = json!({"servers": [server], "subject": "todos.{namespace}.{name}.{change}"});
     nats.as_object_mut().context("an object")?.extend(settings.as_object().context("an object")?.clone());
     let settings: SinkSettings = serde_json::from_value(json!({ "nats": nats }))?;
     let valid = settings.validate("spec.sink").map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
-    let context = SinkContext {
-        credentials_dir: credentials.map(|dir| dir.path().to_owned()),
-        namespace: "shop".to_owned(),
-        name: "all.todos".to_owned(),
+    let ValidSink { via: Via::Inline(connection), address: Some(address) } = valid else {
+        anyhow::bail!("{valid:?}")
     };
-    Ok(tidings_sinks::connect(valid, ContentMode::Binary, context).await?)
+    let value = |(key, value): &(&str, &str)| (secret(key), SecretValue::new(value.as_bytes().to_vec()));
+    let secrets = Secrets::new(credentials.iter().map(value));
+    let connection =
+        Connection::open(connection, SinkContext { secrets, owner: "shop/all.todos".to_owned() });
+    connection.target(&address, mode).map_err(|error| anyhow::anyhow!("{error:?}"))
 }
 
-async fn target(nats: &Nats) -> Result<Target> {
-    target_at(&nats.url(), json!({}), None).await
+fn target(nats: &Nats) -> Result<Target> {
+    target_at(&nats.url(), json!({}), &[])
 }
 
-/// A directory of credentials, with these files in the folder of the namespace.
-fn credentials(files: &[(&str, &str)]) -> Result<TempDir> {
-    let dir = TempDir::new()?;
-    fs::create_dir(dir.path().join("shop"))?;
-    for (name, content) in files {
-        fs::write(dir.path().join("shop").join(name), content)?;
-    }
-    Ok(dir)
+fn secret(key: &str) -> SecretKeyRef {
+    SecretKeyRef::new("broker", key)
 }
 
 /// Creates the stream TODOS, which takes `todos.>`, with whatever `change` does to it.
@@ -119,7 +122,7 @@ async fn until_acked(target: &Target, messages: &[Message]) -> Result<()> {
 async fn acked_events_are_in_the_stream_with_their_headers() -> Result<()> {
     let nats = Nats::start().await?;
     let stream = create_stream(&nats, |_| {}).await?;
-    let target = target(&nats).await?;
+    let target = target(&nats)?;
     until_ready(&target).await?;
 
     let (one, two) = (message(&target, "milk"), message(&target, "bread.v1"));
@@ -144,12 +147,8 @@ async fn acked_events_are_in_the_stream_with_their_headers() -> Result<()> {
 async fn structured_mode_arrives_as_one_document() -> Result<()> {
     let nats = Nats::start().await?;
     let stream = create_stream(&nats, |_| {}).await?;
-    let settings: SinkSettings = serde_json::from_value(json!({
-        "nats": {"servers": [nats.url()], "subject": "todos.{name}", "stream": "TODOS"}
-    }))?;
-    let valid = settings.validate("spec.sink").map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
-    let context = SinkContext { credentials_dir: None, namespace: "shop".into(), name: "all".into() };
-    let target = tidings_sinks::connect(valid, ContentMode::Structured, context).await?;
+    let settings = json!({"subject": "todos.{name}", "stream": "TODOS"});
+    let target = target_in(ContentMode::Structured, &nats.url(), settings, &[])?;
     until_ready(&target).await?;
     until_acked(&target, &[message(&target, "milk")]).await?;
 
@@ -163,7 +162,7 @@ async fn structured_mode_arrives_as_one_document() -> Result<()> {
 async fn a_redelivery_is_stored_once() -> Result<()> {
     let nats = Nats::start().await?;
     let mut stream = create_stream(&nats, |_| {}).await?;
-    let target = target(&nats).await?;
+    let target = target(&nats)?;
     let messages = messages(&target, 3);
     until_acked(&target, &messages).await?;
     until_acked(&target, &messages).await?;
@@ -175,7 +174,7 @@ async fn a_redelivery_is_stored_once() -> Result<()> {
 async fn two_subscriptions_with_the_same_event_both_arrive() -> Result<()> {
     let nats = Nats::start().await?;
     let mut stream = create_stream(&nats, |_| {}).await?;
-    let target = target(&nats).await?;
+    let target = target(&nats)?;
     for subscription in ["one", "two"] {
         let event = updated(&context(&todos(), subscription), ObjectKey::new(Some("shop"), "milk"), 42, "{}");
         until_acked(&target, &[target.encoder.encode(&event)]).await?;
@@ -188,7 +187,7 @@ async fn two_subscriptions_with_the_same_event_both_arrive() -> Result<()> {
 async fn a_missing_stream_is_said_and_waited_for() -> Result<()> {
     let nats = Nats::start().await?;
     for settings in [json!({}), json!({"stream": "TODOS"})] {
-        let target = target_at(&nats.url(), settings, None).await?;
+        let target = target_at(&nats.url(), settings, &[])?;
         let words = until_not_ready(&target, "StreamNotFound").await?;
         assert!(words.contains("todos.*.*.*") || words.contains("TODOS"), "{words}");
         let messages = messages(&target, 2);
@@ -212,7 +211,7 @@ async fn the_expected_stream_must_take_the_subjects() -> Result<()> {
         config.subjects = vec!["orders.>".to_owned()];
     })
     .await?;
-    let target = target_at(&nats.url(), json!({"stream": "ORDERS"}), None).await?;
+    let target = target_at(&nats.url(), json!({"stream": "ORDERS"}), &[])?;
     let words = until_not_ready(&target, "SubjectNotInStream").await?;
     assert_eq!(words, "the stream ORDERS takes no subjects like todos.*.*.*");
     match &target.sink.deliver(&[message(&target, "milk")]).await[..] {
@@ -224,13 +223,13 @@ async fn the_expected_stream_must_take_the_subjects() -> Result<()> {
 
 #[tokio::test]
 async fn a_missing_right_holds_up_only_its_own_subjects() -> Result<()> {
-    let password = credentials(&[("password", "secret\n")])?;
     let user = NatsUser::new("tidings", "secret").publishing_only(&["$JS.API.>", "todos.shop.milk.>"]);
     let options = NatsOptions { users: vec![user], ..NatsOptions::default() };
     let nats = Nats::start_with(&Home::Temporary, options).await?;
     create_stream(&nats, |_| {}).await?;
-    let auth = json!({"auth": {"user": "tidings", "passwordFile": "password"}});
-    let target = target_at(&nats.url(), auth, Some(&password)).await?;
+    let auth =
+        json!({"auth": {"user": "tidings", "passwordSecretRef": {"name": "broker", "key": "password"}}});
+    let target = target_at(&nats.url(), auth, &[("password", "secret\n")])?;
     until_ready(&target).await?;
 
     let since = Instant::now();
@@ -252,47 +251,41 @@ async fn a_missing_right_holds_up_only_its_own_subjects() -> Result<()> {
 
 #[tokio::test]
 async fn a_user_who_may_only_publish_can_deliver() -> Result<()> {
-    let password = credentials(&[("password", "secret")])?;
     let admin = NatsUser::new("admin", "admin");
     let user = NatsUser::new("tidings", "secret").publishing_only(&["todos.>"]);
     let options = NatsOptions { users: vec![admin, user], ..NatsOptions::default() };
     let nats = Nats::start_with(&Home::Temporary, options).await?;
     create_stream(&nats, |_| {}).await?;
-    let auth = json!({"auth": {"user": "tidings", "passwordFile": "password"}});
-    let target = target_at(&nats.url(), auth, Some(&password)).await?;
+    let auth =
+        json!({"auth": {"user": "tidings", "passwordSecretRef": {"name": "broker", "key": "password"}}});
+    let target = target_at(&nats.url(), auth, &[("password", "secret\n")])?;
     until_ready(&target).await?;
     assert_eq!(target.sink.deliver(&[message(&target, "milk")]).await, [Outcome::Acked]);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_said_and_read_again() -> Result<()> {
-    let files = credentials(&[("password", "wrong")])?;
+async fn credentials_that_are_wrong_or_unusable_are_said_and_never_repeated() -> Result<()> {
     let options = NatsOptions { users: vec![NatsUser::new("tidings", "right")], ..NatsOptions::default() };
     let nats = Nats::start_with(&Home::Temporary, options).await?;
     create_stream(&nats, |_| {}).await?;
-    let auth = json!({"auth": {"user": "tidings", "passwordFile": "password"}});
-    let target = target_at(&nats.url(), auth, Some(&files)).await?;
-
-    let words = until_not_ready(&target, "Unauthorized").await?;
-    assert!(!words.contains("wrong"), "{words}");
-    let outcomes = target.sink.deliver(&[message(&target, "milk")]).await;
-    assert!(is_retry(&outcomes[0]), "{outcomes:?}");
-
-    fs::remove_file(files.path().join("shop/password"))?;
-    until_not_ready(&target, "CredentialsUnavailable").await?;
-
-    fs::write(files.path().join("shop/password"), "right\r\n")?;
+    let auth = |field: &str| json!({"auth": {field: {"name": "broker", "key": "it"}}});
+    let password = json!({"auth": {"user": "tidings", "passwordSecretRef": {"name": "broker", "key": "it"}}});
+    for (settings, value, reason) in [
+        (password.clone(), "wrong-hunter2", "Unauthorized"),
+        (auth("tokenSecretRef"), "wrong-hunter2", "Unauthorized"),
+        (auth("nkeySecretRef"), "wrong-hunter2", "InvalidCredentials"),
+        (auth("credsSecretRef"), "wrong-hunter2", "InvalidCredentials"),
+    ] {
+        let target = target_at(&nats.url(), settings, &[("it", value)])?;
+        let words = until_not_ready(&target, reason).await?;
+        assert!(!words.contains("hunter2"), "{words}");
+        let outcomes = target.sink.deliver(&[message(&target, "milk")]).await;
+        assert!(is_retry(&outcomes[0]), "{outcomes:?}");
+    }
+    let target = target_at(&nats.url(), password, &[("it", "right\r\n")])?;
     until_ready(&target).await?;
     until_acked(&target, &[message(&target, "milk")]).await
-}
-
-#[tokio::test]
-async fn files_without_a_credentials_directory_are_refused_at_once() -> Result<()> {
-    let auth = json!({"auth": {"user": "tidings", "passwordFile": "password"}});
-    let error = target_at("nats://127.0.0.1:1", auth, None).await.err().context("an error")?;
-    assert!(error.to_string().contains("no credentials directory"), "{error}");
-    Ok(())
 }
 
 #[tokio::test]
@@ -300,20 +293,22 @@ async fn only_a_server_of_the_right_authority_is_trusted() -> Result<()> {
     let options = NatsOptions { tls: true, ..NatsOptions::default() };
     let nats = Nats::start_with(&Home::Temporary, options).await?;
     create_stream(&nats, |_| {}).await?;
-    let right = fs::read_to_string(nats.ca_path().map_or(PathBuf::new(), PathBuf::clone))?;
-    let files = credentials(&[("right", &right), ("wrong", Authority::new("somebody else")?.certificate())])?;
-    let with = |file: &str| json!({"tls": {"caFile": file}});
+    let right = std::fs::read_to_string(nats.ca_path().context("a path")?)?;
+    let wrong = Authority::new("somebody else")?;
+    let files = [("right", &*right), ("wrong", wrong.certificate()), ("nothing", "no PEM")];
+    let with = |key: &str| json!({"tls": {"caSecretRef": {"name": "broker", "key": key}}});
 
-    let trusted = target_at(&nats.url(), with("right"), Some(&files)).await?;
+    let trusted = target_at(&nats.url(), with("right"), &files)?;
     until_ready(&trusted).await?;
     assert_eq!(trusted.sink.deliver(&[message(&trusted, "milk")]).await, [Outcome::Acked]);
 
-    let stranger = target_at(&nats.url(), with("wrong"), Some(&files)).await?;
+    let stranger = target_at(&nats.url(), with("wrong"), &files)?;
     until_not_ready(&stranger, "TlsFailed").await?;
     assert!(is_retry(&stranger.sink.deliver(&[message(&stranger, "milk")]).await[0]));
 
-    let lost = target_at(&nats.url(), with("missing"), Some(&files)).await?;
-    until_not_ready(&lost, "CredentialsUnavailable").await?;
+    let lost = target_at(&nats.url(), with("nothing"), &files)?;
+    let words = until_not_ready(&lost, "InvalidCredentials").await?;
+    assert_eq!(words, "the key nothing of the Secret broker has no certificate in PEM");
     Ok(())
 }
 
@@ -323,7 +318,7 @@ async fn tls_is_insisted_on_where_the_server_has_none() -> Result<()> {
     for (server, settings) in
         [(nats.url(), json!({"tls": {}})), (nats.url().replace("nats://", "tls://"), json!({}))]
     {
-        let target = target_at(&server, settings, None).await?;
+        let target = target_at(&server, settings, &[])?;
         let not_ready =
             eventually(SOON, "an attempt", || async { target.sink.check().await.err().ok_or("ready") });
         let not_ready = not_ready.await?;
@@ -338,7 +333,7 @@ async fn what_is_too_large_is_found_and_its_neighbours_arrive() -> Result<()> {
     let options = NatsOptions { max_payload: Some(LIMIT), ..NatsOptions::default() };
     let nats = Nats::start_with(&Home::Temporary, options).await?;
     let mut stream = create_stream(&nats, |_| {}).await?;
-    let target = target(&nats).await?;
+    let target = target(&nats)?;
 
     // To the byte: headers and body together may be as large as the limit.
     let context = context(&todos(), "sub-uid");
@@ -363,7 +358,7 @@ async fn what_is_too_large_is_found_and_its_neighbours_arrive() -> Result<()> {
 async fn what_is_too_large_for_the_stream_alone_is_rejected_with_its_limit() -> Result<()> {
     let nats = Nats::start().await?;
     create_stream(&nats, |config| config.max_message_size = 2000).await?;
-    let target = target(&nats).await?;
+    let target = target(&nats)?;
     until_ready(&target).await?;
     let large = updated(&context(&todos(), "u"), ObjectKey::new(Some("shop"), "large"), 1, vec![b' '; 2000]);
     let outcomes = target.sink.deliver(&[target.encoder.encode(&large), message(&target, "milk")]).await;
@@ -384,7 +379,7 @@ async fn a_full_stream_is_a_retry() -> Result<()> {
         config.discard = stream::DiscardPolicy::New;
     })
     .await?;
-    let target = target(&nats).await?;
+    let target = target(&nats)?;
     let messages = messages(&target, 2);
     match &target.sink.deliver(&messages).await[..] {
         [Outcome::Acked, Outcome::Retry { reason, .. }] => {
@@ -401,7 +396,7 @@ async fn a_broker_that_comes_later_is_connected_to() -> Result<()> {
     let mut nats = Nats::start().await?;
     let mut stream = create_stream(&nats, |_| {}).await?;
     nats.stop().await?;
-    let target = target(&nats).await?;
+    let target = target(&nats)?;
     until_not_ready(&target, "Unreachable").await?;
     let messages = messages(&target, 2);
     let since = Instant::now();
@@ -419,7 +414,7 @@ async fn a_broker_that_comes_later_is_connected_to() -> Result<()> {
 async fn a_broker_killed_in_the_middle_of_a_batch_loses_nothing() -> Result<()> {
     let mut nats = Nats::start().await?;
     let mut stream = create_stream(&nats, |_| {}).await?;
-    let target = target(&nats).await?;
+    let target = target(&nats)?;
     until_ready(&target).await?;
     let messages = messages(&target, 100);
     assert_eq!(target.sink.deliver(&messages[..50]).await, vec![Outcome::Acked; 50]);
@@ -447,7 +442,7 @@ async fn a_broker_killed_in_the_middle_of_a_batch_loses_nothing() -> Result<()> 
 async fn a_broker_that_hangs_is_a_retry_in_bounded_time() -> Result<()> {
     let mut nats = Nats::start().await?;
     let mut stream = create_stream(&nats, |_| {}).await?;
-    let target = target(&nats).await?;
+    let target = target(&nats)?;
     until_ready(&target).await?;
 
     // More than the sockets and the client take, so that even sending gets stuck.
@@ -475,7 +470,7 @@ async fn a_broker_that_hangs_is_a_retry_in_bounded_time() -> Result<()> {
 async fn a_batch_of_any_size_comes_through() -> Result<()> {
     let nats = Nats::start().await?;
     let mut stream = create_stream(&nats, |_| {}).await?;
-    let target = target(&nats).await?;
+    let target = target(&nats)?;
     until_ready(&target).await?;
     let messages = messages(&target, 20_000);
     let outcomes = tokio::time::timeout(SOON, target.sink.deliver(&messages)).await?;
@@ -489,7 +484,7 @@ async fn a_batch_of_any_size_comes_through() -> Result<()> {
 async fn a_closed_sink_takes_nothing_more() -> Result<()> {
     let nats = Nats::start().await?;
     let mut stream = create_stream(&nats, |_| {}).await?;
-    let target = target(&nats).await?;
+    let target = target(&nats)?;
     until_ready(&target).await?;
     target.sink.close(SOON).await;
     let outcomes = target.sink.deliver(&messages(&target, 2)).await;
@@ -516,25 +511,25 @@ async fn a_sink_leaves_nothing_behind_whatever_its_broker_does() -> Result<()> {
     let mut nats = Nats::start().await?;
     let before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
 
-    let closed = target(&nats).await?;
+    let closed = target(&nats)?;
     until_not_ready(&closed, "StreamNotFound").await?;
     closed.sink.close(SOON).await;
     drop(closed);
     until_tasks(before).await?;
 
-    let dropped = target(&nats).await?;
+    let dropped = target(&nats)?;
     until_not_ready(&dropped, "StreamNotFound").await?;
     drop(dropped);
     until_tasks(before).await?;
 
-    let bereft = target(&nats).await?;
+    let bereft = target(&nats)?;
     until_not_ready(&bereft, "StreamNotFound").await?;
     nats.kill()?;
     until_not_ready(&bereft, "Unreachable").await?;
     drop(bereft);
     until_tasks(before).await?;
 
-    let hopeless = target(&nats).await?;
+    let hopeless = target(&nats)?;
     until_not_ready(&hopeless, "Unreachable").await?;
     hopeless.sink.close(SOON).await;
     drop(hopeless);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fastrand::Rng;
 use tidings_config::sink::ContentMode;
-use tidings_config::sink::nats::ValidNats;
+use tidings_config::sink::nats::ValidNatsAddress;
 use tidings_config::sink::template::Template;
 use tidings_core::delivery::Outcome;
 use tidings_sinks::message::Message;
@@ -78,7 +78,7 @@ impl Broker {
     /// Where the Events of the Subscription `uid` go.
     pub(crate) fn target(&self, uid: &str, window: usize, fence: &Fence) -> Target {
         let subject = Template::parse("t.{change}").unwrap();
-        let valid = ValidNats { servers: Vec::new(), stream: None, subject, auth: None, tls: None };
+        let valid = ValidNatsAddress { stream: None, subject };
         let encoder = Encoder::Nats(NatsEncoder::new(&valid, ContentMode::Binary));
         let (broker, topic, fence) = (self.clone(), uid.to_owned(), fence.clone());
         Target { encoder, sink: Arc::new(Pipe { broker, topic, window, fence, under_way: Mutex::default() }) }

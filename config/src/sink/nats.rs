@@ -5,26 +5,24 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::template::{Part, Template};
+use super::tls::{TlsSettings, ValidTls};
 use crate::field_error::{FieldError, FieldErrors};
+use crate::secret::SecretKeyRef;
 
 /// The most servers that can be named.
 const MAX_SERVERS: usize = 16;
 /// The longest subject template, in bytes.
 const MAX_TEMPLATE: usize = 512;
-/// The longest name of a stream, user or file, in bytes.
+/// The longest name of a stream, domain or user, in bytes.
 const MAX_NAME: usize = 255;
 
 /// Events go to NATS JetStream. One counts as delivered when a stream has acknowledged that it holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NatsSettings {
-    /// URLs of servers of one cluster, tried in this order: `nats://host:port`, or `tls://host:port`, which
-    /// insists on TLS. The port is 4222 unless given. Credentials do not belong here.
-    #[schemars(
-        length(min = 1, max = 16),
-        inner(length(min = 1, max = 512), regex(pattern = "^(nats|tls)://"))
-    )]
-    pub servers: Vec<String>,
+    /// How the servers are reached; left out with `ref`.
+    #[serde(flatten)]
+    pub connection: NatsConnectionSettings,
     /// The stream that must take the Events. Without it, whichever stream takes the subject does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255), regex(pattern = r"^[^ .*>/\\]+$"))]
@@ -36,74 +34,94 @@ pub struct NatsSettings {
     #[serde(default = "NatsSettings::default_subject")]
     #[schemars(length(min = 1, max = 512))]
     pub subject: String,
-    /// Who the bridge is to the server. Without it, it says nothing of itself.
+}
+
+/// How servers of NATS are reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NatsConnectionSettings {
+    /// URLs of servers of one cluster, tried in this order: `nats://host:port`, or `tls://host:port`, which
+    /// insists on TLS. The port is 4222 unless given. Credentials do not belong here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(length(min = 1, max = 512), regex(pattern = "^(nats|tls)://"))
+    )]
+    pub servers: Vec<String>,
+    /// The JetStream domain that the streams are in. Without it, the one of the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[^ .*>/\\]+$"))]
+    pub domain: Option<String>,
+    /// Who the bridge is to the server: exactly one of a user with a password, a token, an nkey, and a credentials file.
+    /// Without it, it says nothing of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<NatsAuthSettings>,
     /// Present, it insists on TLS with every server, whatever the scheme of its URL; `{}` trusts the authorities
     /// that the bridge's system trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<NatsTlsSettings>,
+    pub tls: Option<TlsSettings>,
 }
 
 /// Who the bridge is to the server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct NatsAuthSettings {
-    /// The name of the user.
-    #[schemars(length(min = 1, max = 255))]
-    pub user: String,
-    /// The file that holds the password, inside the folder that the bridge's credentials directory has for the
-    /// Subscription's namespace. It is read again for each connection; a line break at its end is left out.
-    #[schemars(
-        length(min = 1, max = 255),
-        regex(pattern = r"^\.*[A-Za-z0-9_-][A-Za-z0-9._-]*(/\.*[A-Za-z0-9_-][A-Za-z0-9._-]*)*$")
-    )]
-    pub password_file: String,
-}
-
-/// How the server proves who it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct NatsTlsSettings {
-    /// The file with the PEM certificates of the only authorities to trust, beside the password file. It is read
-    /// again for each connection.
+pub struct NatsAuthSettings {
+    /// The name of the user, with `passwordSecretRef`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 255),
-        regex(pattern = r"^\.*[A-Za-z0-9_-][A-Za-z0-9._-]*(/\.*[A-Za-z0-9_-][A-Za-z0-9._-]*)*$")
-    )]
-    pub ca_file: Option<String>,
+    #[schemars(length(min = 1, max = 255))]
+    pub user: Option<String>,
+    /// The password of the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_secret_ref: Option<SecretKeyRef>,
+    /// A token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_secret_ref: Option<SecretKeyRef>,
+    /// The seed of an nkey (`SU…`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nkey_secret_ref: Option<SecretKeyRef>,
+    /// A credentials file, as `nsc` writes it: a JWT and the seed of its nkey.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creds_secret_ref: Option<SecretKeyRef>,
 }
 
-/// Settings that can be connected with.
+/// Servers that can be connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ValidNats {
+pub struct ValidNatsConnection {
     /// At least one, each with a host, and without credentials.
     pub servers: Vec<Url>,
+    /// The JetStream domain.
+    pub domain: Option<String>,
+    /// Who the bridge is to the server.
+    pub auth: Option<ValidNatsAuth>,
+    /// Whether TLS is insisted on with every server, and with which authorities.
+    pub tls: Option<ValidTls>,
+}
+
+/// Where in JetStream the Events of a Subscription go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidNatsAddress {
     /// The stream that must take the Events.
     pub stream: Option<String>,
     /// Every value it could be filled with makes it a legal subject without wildcards.
     pub subject: Template,
-    /// Who the bridge is to the server.
-    pub auth: Option<ValidNatsAuth>,
-    /// Whether TLS is insisted on with every server, and with which authorities.
-    pub tls: Option<ValidNatsTls>,
 }
 
 /// Who the bridge is to the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ValidNatsAuth {
-    /// The name of the user.
-    pub user: String,
-    /// Relative, and staying inside the folder it starts from.
-    pub password_file: String,
-}
-
-/// How the server proves who it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ValidNatsTls {
-    /// Relative, and staying inside the folder it starts from; the system's authorities without it.
-    pub ca_file: Option<String>,
+pub enum ValidNatsAuth {
+    /// A user with a password.
+    Password {
+        /// The name of the user.
+        user: String,
+        /// Where its password is.
+        password: SecretKeyRef,
+    },
+    /// A token.
+    Token(SecretKeyRef),
+    /// The seed of an nkey.
+    Nkey(SecretKeyRef),
+    /// A JWT and the seed of its nkey, in one file.
+    Creds(SecretKeyRef),
 }
 
 // === impl NatsSettings ===
@@ -116,54 +134,115 @@ impl NatsSettings {
         Self::DEFAULT_SUBJECT.to_owned()
     }
 
-    /// What can be connected with, or every mistake, with paths that start with `path`, e.g. `spec.sink.nats`.
-    pub fn validate(&self, path: &str) -> Result<ValidNats, FieldErrors> {
-        let Self { servers, stream, subject, auth, tls } = self;
-        let mut errors = FieldErrors::new();
-        let mut check = |field: &str, result: Result<(), String>| {
-            errors.extend(result.err().map(|problem| FieldError::new(format!("{path}.{field}"), problem)));
-        };
+    /// Where the Events go; adds every mistake to `errors`, with paths that start with `path`, e.g. `spec.sink.nats`.
+    pub fn address(&self, path: &str, errors: &mut FieldErrors) -> Option<ValidNatsAddress> {
+        let Self { connection: _, stream, subject } = self;
+        if let Some(stream) = stream
+            && let Err(problem) = check_stream(stream)
+        {
+            errors.push(FieldError::new(format!("{path}.stream"), problem));
+        }
+        let subject = parse_subject(subject)
+            .map_err(|problem| errors.push(FieldError::new(format!("{path}.subject"), problem)))
+            .ok()?;
+        Some(ValidNatsAddress { stream: stream.clone(), subject })
+    }
+}
 
+impl Default for NatsSettings {
+    fn default() -> Self {
+        Self { connection: NatsConnectionSettings::default(), stream: None, subject: Self::default_subject() }
+    }
+}
+
+// === impl NatsConnectionSettings ===
+
+impl NatsConnectionSettings {
+    /// What can be connected to; adds every mistake to `errors`, with paths that start with `path`, e.g. `spec.sink.nats`.
+    pub fn validate(&self, path: &str, errors: &mut FieldErrors) -> ValidNatsConnection {
+        let Self { servers, domain, auth, tls } = self;
         let count = match servers.len() {
-            1..=MAX_SERVERS => Ok(()),
-            0 => Err("at least one server is needed, like `nats://broker:4222`".to_owned()),
-            count => Err(format!("{count} servers are more than the {MAX_SERVERS} that can be named")),
+            1..=MAX_SERVERS => None,
+            0 => Some("at least one server is needed, like `nats://broker:4222`".to_owned()),
+            count => Some(format!("{count} servers are more than the {MAX_SERVERS} that can be named")),
         };
-        check("servers", count);
+        errors.extend(count.map(|problem| FieldError::new(format!("{path}.servers"), problem)));
         let mut urls = Vec::with_capacity(servers.len());
         for (index, server) in servers.iter().enumerate() {
-            check(&format!("servers[{index}]"), parse_server(server).map(|url| urls.push(url)));
+            match parse_server(server) {
+                Ok(url) => urls.push(url),
+                Err(problem) => errors.push(FieldError::new(format!("{path}.servers[{index}]"), problem)),
+            }
         }
-        if let Some(stream) = stream {
-            check("stream", check_stream(stream));
+        if let Some(domain) = domain
+            && let Err(problem) = check_stream(domain)
+        {
+            errors.push(FieldError::new(format!("{path}.domain"), problem.replace("stream", "domain")));
         }
-        let mut template = None;
-        check("subject", parse_subject(subject).map(|parsed| template = Some(parsed)));
-        if let Some(NatsAuthSettings { user, password_file }) = auth {
-            let long = user.is_empty() || user.len() > MAX_NAME;
-            let length = if long { Err(format!("a user has 1 to {MAX_NAME} bytes")) } else { Ok(()) };
-            check("auth.user", length);
-            check("auth.passwordFile", check_file(password_file));
-        }
-        if let Some(NatsTlsSettings { ca_file: Some(file) }) = tls {
-            check("tls.caFile", check_file(file));
-        }
+        let auth = auth.as_ref().and_then(|auth| auth.validate(&format!("{path}.auth"), errors));
+        let tls = tls.as_ref().map(|tls| tls.validate(&format!("{path}.tls"), errors));
+        ValidNatsConnection { servers: urls, domain: domain.clone(), auth, tls }
+    }
+}
 
-        match template {
-            Some(subject) if errors.is_empty() => Ok(ValidNats {
-                servers: urls,
-                stream: stream.clone(),
-                subject,
-                auth: auth.as_ref().map(|NatsAuthSettings { user, password_file }| ValidNatsAuth {
-                    user: user.clone(),
-                    password_file: password_file.clone(),
-                }),
-                tls: tls
-                    .as_ref()
-                    .map(|NatsTlsSettings { ca_file }| ValidNatsTls { ca_file: ca_file.clone() }),
-            }),
-            _ => Err(errors),
+// === impl NatsAuthSettings ===
+
+impl NatsAuthSettings {
+    fn validate(&self, path: &str, errors: &mut FieldErrors) -> Option<ValidNatsAuth> {
+        let Self { user, password_secret_ref, token_secret_ref, nkey_secret_ref, creds_secret_ref } = self;
+        let keys = [
+            ("passwordSecretRef", password_secret_ref),
+            ("tokenSecretRef", token_secret_ref),
+            ("nkeySecretRef", nkey_secret_ref),
+            ("credsSecretRef", creds_secret_ref),
+        ];
+        let given = || keys.iter().filter_map(|(field, key)| key.as_ref().map(|key| (*field, key)));
+        for (field, key) in given() {
+            key.check(&format!("{path}.{field}"), errors);
         }
+        if given().count() != 1 {
+            let problem = "exactly one of `passwordSecretRef`, `tokenSecretRef`, `nkeySecretRef` and `credsSecretRef` is \
+                           needed";
+            errors.push(FieldError::new(path, problem));
+            return None;
+        }
+        if user.is_some() != password_secret_ref.is_some() {
+            let problem = "`user` and `passwordSecretRef` belong together";
+            errors.push(FieldError::new(path, problem));
+        }
+        if user.as_ref().is_some_and(|user| user.is_empty() || user.len() > MAX_NAME) {
+            let problem = format!("a user has 1 to {MAX_NAME} bytes");
+            errors.push(FieldError::new(format!("{path}.user"), problem));
+        }
+        match given().next()? {
+            ("passwordSecretRef", key) => {
+                Some(ValidNatsAuth::Password { user: user.clone()?, password: key.clone() })
+            }
+            ("tokenSecretRef", key) => Some(ValidNatsAuth::Token(key.clone())),
+            ("nkeySecretRef", key) => Some(ValidNatsAuth::Nkey(key.clone())),
+            (_, key) => Some(ValidNatsAuth::Creds(key.clone())),
+        }
+    }
+}
+
+// === impl ValidNatsConnection ===
+
+impl ValidNatsConnection {
+    /// What has to be read before a connection can be made.
+    pub fn secrets(&self) -> Vec<SecretKeyRef> {
+        let Self { servers: _, domain: _, auth, tls } = self;
+        let auth = auth.iter().map(|auth| match auth {
+            ValidNatsAuth::Password { password: key, .. }
+            | ValidNatsAuth::Token(key)
+            | ValidNatsAuth::Nkey(key)
+            | ValidNatsAuth::Creds(key) => key.clone(),
+        });
+        auth.chain(tls.iter().flat_map(ValidTls::secrets)).collect()
+    }
+
+    /// The servers in a few words.
+    pub fn summary(&self) -> String {
+        super::summary(self.servers.iter().map(Url::as_str))
     }
 }
 
@@ -174,7 +253,7 @@ fn parse_server(text: &str) -> Result<Url, String> {
         return Err("the scheme is `nats://` or `tls://`".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("credentials do not belong in a URL; `auth` names a file for them".to_owned());
+        return Err("credentials do not belong in a URL; `auth` names a Secret for them".to_owned());
     }
     if url.host_str().is_none_or(str::is_empty) {
         return Err("no host; a server is written `nats://broker:4222`".to_owned());
@@ -223,24 +302,6 @@ fn parse_subject(text: &str) -> Result<Template, String> {
         return Err("subjects that start with `$` or `_INBOX` belong to the server".to_owned());
     }
     Ok(template)
-}
-
-/// Files are named relative to a folder that the operator chose for the namespace; nothing leads out of it.
-fn check_file(name: &str) -> Result<(), String> {
-    if name.is_empty() || name.len() > MAX_NAME {
-        return Err(format!("a file's name has 1 to {MAX_NAME} bytes"));
-    }
-    let plain = |part: &str| {
-        !matches!(part, "" | "." | "..")
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-    };
-    if name.split('/').all(plain) {
-        Ok(())
-    } else {
-        Err("a file is named relative to the namespace's credentials folder, like `nats/password`: letters, \
-             digits, `.`, `_` and `-`, and no `..`"
-            .to_owned())
-    }
 }
 
 #[cfg(test)]

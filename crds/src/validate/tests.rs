@@ -103,7 +103,7 @@ fn every_mistake_is_told_with_its_path() {
         ),
         (json!({"on": []}), &["spec.on: at least one"]),
         (json!({"on": ["Left", "Left"]}), &["spec.on[1]: Left is there twice"]),
-        (json!({"sink": {"stdout": null}}), &["spec.sink: one of"]),
+        (json!({"sink": {"stdout": null}}), &["spec.sink: `ref` or one of"]),
         (
             json!({"sink": {"nats": {"servers": ["http://x"]}, "stdout": null}}),
             &["spec.sink.nats.servers[0]: "],

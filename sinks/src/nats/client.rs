@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_nats::ServerAddr;
 use async_trait::async_trait;
-use tidings_config::sink::nats::{ValidNats, ValidNatsAuth, ValidNatsTls};
+use tidings_config::sink::nats::{ValidNatsAddress, ValidNatsConnection};
 use tidings_core::delivery::{Backoff, Outcome};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -16,9 +16,9 @@ use tokio::time::{Instant, timeout};
 
 use super::connection::{Connection, Credentials};
 use super::encode::wildcards;
+use crate::SinkContext;
 use crate::message::Message;
 use crate::sink::{NotReady, Sink, retry};
-use crate::{ConnectError, SinkContext};
 
 /// How long a delivery waits for a connection that is being made.
 const LINK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,11 +27,16 @@ const RECONNECT: Backoff = Backoff { first: Duration::from_millis(100), max: Dur
 /// A connection that does not last that long counts as a failed attempt.
 const STABLE: Duration = Duration::from_secs(5);
 
-/// The connected sink. Dropping it ends the connection.
+/// What a Subscription sends by. Several may share the connection.
 pub struct NatsSink {
+    connection: Arc<NatsConnection>,
     stream: Option<String>,
     /// With wildcards, what all our subjects match.
     subjects: String,
+}
+
+/// Keeps a connection to one of several servers. Dropping it ends the connection.
+pub struct NatsConnection {
     link: Arc<watch::Sender<Link>>,
     keeper: JoinHandle<()>,
 }
@@ -45,36 +50,32 @@ enum Link {
     Up(Arc<Connection>),
     /// The last round of attempts failed; the next one comes.
     Down(NotReady),
-    /// [`Sink::close`] was called.
+    /// [`NatsConnection::close`] was called.
     Closed,
 }
 
-// === impl NatsSink ===
+// === impl NatsConnection ===
 
-impl NatsSink {
+impl NatsConnection {
     /// Begins to connect in the background.
-    pub fn connect(valid: ValidNats, context: SinkContext) -> Result<Self, ConnectError> {
-        // The client builds its TLS from the process's default; that it is set already is fine.
+    pub fn open(valid: ValidNatsConnection, context: SinkContext) -> Self {
+        // The client looks at the process's default even where it is given everything; that it is set already is fine.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let ValidNats { servers, stream, subject, auth, tls } = valid;
-        let SinkContext { credentials_dir, namespace, name } = context;
-        let folder = credentials_dir.map(|dir| dir.join(&namespace));
-        let path =
-            |file: String| folder.as_ref().map(|dir| dir.join(file)).ok_or(ConnectError::NoCredentialsDir);
-        let user = match auth {
-            Some(ValidNatsAuth { user, password_file }) => Some((user, path(password_file)?)),
-            None => None,
-        };
-        let insists = tls.is_some();
-        let ca_file = tls.and_then(|ValidNatsTls { ca_file }| ca_file).map(path).transpose()?;
-        let client_name = format!("tidings {namespace}/{name}");
-        let credentials = Credentials { client_name, user, tls: insists, ca_file };
+        let ValidNatsConnection { servers, domain, auth, tls } = valid;
+        let SinkContext { secrets, owner } = context;
+        let client_name = format!("tidings {owner}");
+        let credentials = Credentials { client_name, domain, auth, tls, secrets };
         // The only thing that could be wrong is the scheme, and the settings were validated.
         let servers = servers.into_iter().filter_map(|url| ServerAddr::from_url(url).ok()).collect();
 
         let link = Arc::new(watch::Sender::new(Link::Connecting));
         let keeper = tokio::spawn(keep(servers, credentials, link.clone()));
-        Ok(Self { stream, subjects: wildcards(&subject), link, keeper })
+        Self { link, keeper }
+    }
+
+    /// Whether there is a connection. Waits while one is being made.
+    pub async fn check(&self) -> Result<(), NotReady> {
+        self.connection().await.map(drop)
     }
 
     /// The connection, or why there is none. Waits while one is being made.
@@ -90,20 +91,6 @@ impl NatsSink {
             }
         }
     }
-}
-
-#[async_trait]
-impl Sink for NatsSink {
-    async fn check(&self) -> Result<(), NotReady> {
-        self.connection().await?.check(&self.subjects, self.stream.as_deref()).await
-    }
-
-    async fn deliver(&self, messages: &[Message]) -> Vec<Outcome> {
-        match self.connection().await {
-            Ok(connection) => connection.publish(messages).await,
-            Err(not_ready) => vec![retry(not_ready.message); messages.len()],
-        }
-    }
 
     async fn close(&self, deadline: Duration) {
         self.keeper.abort();
@@ -113,9 +100,40 @@ impl Sink for NatsSink {
     }
 }
 
-impl Drop for NatsSink {
+impl Drop for NatsConnection {
     fn drop(&mut self) {
         self.keeper.abort();
+    }
+}
+
+// === impl NatsSink ===
+
+impl NatsSink {
+    /// Sends to `address` by `connection`.
+    pub fn new(connection: Arc<NatsConnection>, address: &ValidNatsAddress) -> Self {
+        let ValidNatsAddress { stream, subject } = address;
+        Self { connection, stream: stream.clone(), subjects: wildcards(subject) }
+    }
+}
+
+#[async_trait]
+impl Sink for NatsSink {
+    async fn check(&self) -> Result<(), NotReady> {
+        self.connection.connection().await?.check(&self.subjects, self.stream.as_deref()).await
+    }
+
+    async fn deliver(&self, messages: &[Message]) -> Vec<Outcome> {
+        match self.connection.connection().await {
+            Ok(connection) => connection.publish(messages).await,
+            Err(not_ready) => vec![retry(not_ready.message); messages.len()],
+        }
+    }
+
+    async fn close(&self, deadline: Duration) {
+        // Others may go on with it.
+        if Arc::strong_count(&self.connection) == 1 {
+            self.connection.close(deadline).await;
+        }
     }
 }
 

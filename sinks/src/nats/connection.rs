@@ -7,7 +7,6 @@
 //! Before: sinks/src/nats/client.rs
 //! Next: sinks/src/nats/batch.rs
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,16 +15,22 @@ use async_nats::connection::State;
 use async_nats::jetstream;
 use async_nats::jetstream::context::{ContextBuilder, PublishError};
 use async_nats::jetstream::response::Response;
-use async_nats::{Auth, AuthError, ConnectOptions, ServerAddr};
+use async_nats::{AuthError, ConnectOptions, ServerAddr};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tidings_config::secret::Secrets;
+use tidings_config::sink::nats::ValidNatsAuth;
+use tidings_config::sink::tls::ValidTls;
 use tidings_core::delivery::Outcome;
 
 use super::batch::{ACK_TIMEOUT, Batch, wire_size};
 use super::classify::{self, Circumstances};
+use super::encode::matches;
+use super::identity::Identity;
 use super::signals::Signals;
 use crate::message::Message;
 use crate::sink::NotReady;
+use crate::tls;
 
 /// For TCP, TLS and the handshake of NATS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,17 +52,21 @@ pub(super) const INBOX_DENIED: &str = "the user may not subscribe to _INBOX.>, w
 pub(super) struct Credentials {
     /// What the server shows to its operators.
     pub(super) client_name: String,
-    /// The user, and where the password is.
-    pub(super) user: Option<(String, PathBuf)>,
-    /// Whether TLS is insisted on.
-    pub(super) tls: bool,
-    /// The only authorities to trust.
-    pub(super) ca_file: Option<PathBuf>,
+    /// The JetStream domain.
+    pub(super) domain: Option<String>,
+    /// Who the bridge is.
+    pub(super) auth: Option<ValidNatsAuth>,
+    /// Whether TLS is insisted on, and with whom.
+    pub(super) tls: Option<ValidTls>,
+    /// The values of both.
+    pub(super) secrets: Secrets,
 }
 
 /// One connection to one server.
 pub(super) struct Connection {
     context: jetstream::Context,
+    /// What questions to `JetStream` begin with.
+    prefix: String,
     signals: Arc<Signals>,
     /// Acknowledgements that never came.
     lost: AtomicUsize,
@@ -95,20 +104,16 @@ struct StreamConfig {
 impl Connection {
     /// Connects to `server`, or says why not.
     pub(super) async fn open(server: &ServerAddr, credentials: &Credentials) -> Result<Self, NotReady> {
-        let Credentials { client_name, user, tls, ca_file } = credentials;
-        let mut auth = Auth::new();
-        if let Some((user, file)) = user {
-            auth.username = Some(user.clone());
-            auth.password = Some(read_password(file).await?);
-        }
+        let Credentials { client_name, domain, auth, tls, secrets } = credentials;
+        let identity = Identity::new(auth.as_ref(), secrets)?;
         // The client asks for credentials whenever it connects; after the first time it gets none.
         let spent = Arc::new(AtomicBool::new(false));
         let asked = spent.clone();
-        let answer = move |_nonce| {
+        let answer = move |nonce: Vec<u8>| {
             let answer = if asked.load(Ordering::Relaxed) {
                 Err(AuthError::new("connects only once"))
             } else {
-                Ok(auth.clone())
+                identity.answer(&nonce)
             };
             std::future::ready(answer)
         };
@@ -120,27 +125,33 @@ impl Connection {
                 std::future::ready(())
             })
             .name(client_name)
-            .require_tls(*tls)
+            .require_tls(tls.is_some())
             .connection_timeout(CONNECT_TIMEOUT)
             .request_timeout(Some(REQUEST_TIMEOUT))
             .ping_interval(PING_INTERVAL)
             .max_reconnects(1)
             .ignore_discovered_servers();
-        if let Some(file) = ca_file {
-            // The client would not say which file it is that it cannot read.
-            tokio::fs::metadata(file).await.map_err(|error| unreadable("CA file", file, &error))?;
-            options = options.add_root_certificates(file.clone());
+        if let Some(tls) = tls {
+            options = options.tls_client_config(tls::client_config(tls, secrets)?);
         }
         let client =
             options.connect(server).await.map_err(|error| classify::connect(&error, server.as_url_str()))?;
         spent.store(true, Ordering::Relaxed);
+        let prefix = domain.as_ref().map_or("$JS.API".to_owned(), |domain| format!("$JS.{domain}.API"));
         let context = ContextBuilder::new()
+            .api_prefix(&prefix)
             .timeout(ACK_TIMEOUT * 2) // ours is shorter, and counted differently
             .ack_timeout(ACK_TIMEOUT)
             .max_ack_inflight(MAX_ACKS)
             .backpressure_on_inflight(false)
             .build(client);
-        Ok(Self { context, signals, lost: AtomicUsize::new(0), max_message_size: AtomicUsize::new(0) })
+        Ok(Self {
+            context,
+            prefix,
+            signals,
+            lost: AtomicUsize::new(0),
+            max_message_size: AtomicUsize::new(0),
+        })
     }
 
     /// Comes back when the connection is over, or has served its time.
@@ -195,7 +206,7 @@ impl Connection {
             self.signals.ended.notify_one(); // the client subscribes only once
             return Err(NotReady::new("PermissionDenied", INBOX_DENIED));
         }
-        match denials.subjects.keys().find(|subject| !subject.starts_with("$JS.")) {
+        match denials.subjects.keys().find(|subject| matches(subjects, subject)) {
             Some(subject) => Err(NotReady::new("PermissionDenied", publish_denied(subject))),
             None => Ok(()),
         }
@@ -238,7 +249,7 @@ impl Connection {
     ) -> Result<T, Unanswered> {
         let mut denials = self.signals.denials.subscribe();
         let before = denials.borrow().count;
-        let subject = format!("$JS.API.{question}");
+        let subject = format!("{}.{question}", self.prefix);
         let request = self.context.request(question.to_owned(), payload);
         let response = tokio::select! {
             biased;
@@ -284,21 +295,4 @@ impl Connection {
 /// What people read when a subject may not be published to.
 pub(super) fn publish_denied(subject: &str) -> String {
     format!("the user may not publish to {subject}")
-}
-
-async fn read_password(file: &PathBuf) -> Result<String, NotReady> {
-    let mut password =
-        tokio::fs::read_to_string(file).await.map_err(|error| unreadable("password file", file, &error))?;
-    if password.ends_with('\n') {
-        password.pop();
-        if password.ends_with('\r') {
-            password.pop();
-        }
-    }
-    Ok(password)
-}
-
-/// The path tells the operator of the bridge where to look; it holds no secret.
-fn unreadable(what: &str, file: &std::path::Path, error: &std::io::Error) -> NotReady {
-    NotReady::new("CredentialsUnavailable", format!("the {what} {} cannot be read: {error}", file.display()))
 }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use tidings_config::sink::ContentMode;
-use tidings_config::sink::nats::ValidNats;
+use tidings_config::sink::nats::ValidNatsAddress;
 use tidings_config::sink::template::{Part, Template};
 use tidings_core::event::{DATA_CONTENT_TYPE, Event};
 
@@ -30,7 +30,7 @@ pub struct NatsEncoder {
 
 impl NatsEncoder {
     /// The encoder of a Subscription with these settings.
-    pub fn new(valid: &ValidNats, mode: ContentMode) -> Self {
+    pub fn new(valid: &ValidNatsAddress, mode: ContentMode) -> Self {
         Self { subject: valid.subject.clone(), stream: valid.stream.clone(), mode }
     }
 
@@ -85,6 +85,18 @@ pub(crate) fn wildcards(template: &Template) -> String {
         .collect();
     let tokens = marked.split('.').map(|token| if token.contains('*') { "*" } else { token });
     tokens.collect::<Vec<_>>().join(".")
+}
+
+/// Whether `subject` is one of those that `pattern`, with wildcards for whole tokens, stands for.
+pub(crate) fn matches(pattern: &str, subject: &str) -> bool {
+    let (mut patterns, mut tokens) = (pattern.split('.'), subject.split('.'));
+    loop {
+        match (patterns.next(), tokens.next()) {
+            (None, None) => return true,
+            (Some(pattern), Some(token)) if pattern == "*" || pattern == token => {}
+            _ => return false,
+        }
+    }
 }
 
 /// `value` as (a part of) one token of a subject, so that different values stay different: `.` becomes `_`, and

@@ -10,9 +10,20 @@ fn one(field: &str, value: &str) -> NatsSettings {
     settings(json)
 }
 
+/// Connection and address, or every mistake.
+fn validate(
+    settings: &NatsSettings,
+    path: &str,
+) -> Result<(ValidNatsConnection, ValidNatsAddress), FieldErrors> {
+    let mut errors = FieldErrors::new();
+    let connection = settings.connection.validate(path, &mut errors);
+    let address = settings.address(path, &mut errors);
+    address.filter(|_| errors.is_empty()).map(|address| (connection, address)).ok_or(errors)
+}
+
 /// The only error of `settings`, which must be at `path`.
 fn problem(settings: &NatsSettings, path: &str) -> String {
-    let errors = settings.validate("nats").unwrap_err();
+    let errors = validate(settings, "nats").unwrap_err();
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert_eq!(errors[0].path, path);
     errors[0].problem.clone()
@@ -20,15 +31,16 @@ fn problem(settings: &NatsSettings, path: &str) -> String {
 
 #[test]
 fn only_servers_are_needed() {
-    let valid = settings(serde_json::json!({"servers": ["nats://broker"]})).validate("nats").unwrap();
-    assert_eq!(valid.subject.to_string(), NatsSettings::DEFAULT_SUBJECT);
-    assert_eq!((valid.stream, valid.auth, valid.tls), (None, None, None));
+    let (connection, address) =
+        validate(&settings(serde_json::json!({"servers": ["nats://broker"]})), "nats").unwrap();
+    assert_eq!(address.subject.to_string(), NatsSettings::DEFAULT_SUBJECT);
+    assert_eq!((address.stream, connection.auth, connection.tls), (None, None, None));
 }
 
 #[test]
 fn servers_are_urls_of_nats() {
     for text in ["nats://broker", "tls://broker:4222", "nats://127.0.0.1:14222/", "nats://[::1]:4222"] {
-        settings(serde_json::json!({"servers": [text]})).validate("nats").unwrap();
+        validate(&settings(serde_json::json!({"servers": [text]})), "nats").unwrap();
     }
     for (text, expected) in [
         ("broker", "no URL like"),
@@ -57,7 +69,7 @@ fn one_to_sixteen_servers() {
     {
         let settings = settings(serde_json::json!({"servers": vec!["nats://broker"; count]}));
         match expected {
-            None => assert_eq!(settings.validate("nats").unwrap().servers.len(), count),
+            None => assert_eq!(validate(&settings, "nats").unwrap().0.servers.len(), count),
             Some(expected) => assert!(problem(&settings, "nats.servers").contains(expected)),
         }
     }
@@ -66,7 +78,7 @@ fn one_to_sixteen_servers() {
 #[test]
 fn a_subject_is_legal_whatever_fills_it() {
     for text in ["todos", "todos.{namespace}.{name}.{change}", "{name}", "a-{kind}/{uid}.b", "_INBOXES.x"] {
-        one("subject", text).validate("nats").unwrap();
+        validate(&one("subject", text), "nats").unwrap();
     }
     for (text, expected) in [
         ("", "1 to 512 bytes"),
@@ -89,28 +101,44 @@ fn a_subject_is_legal_whatever_fills_it() {
 
 #[test]
 fn a_stream_has_a_name_the_server_takes() {
-    one("stream", "TODOS_v1-a").validate("nats").unwrap();
+    validate(&one("stream", "TODOS_v1-a"), "nats").unwrap();
     for text in ["", "a.b", "a b", "*", ">", "a/b", "a\\b", "a\tb"] {
         problem(&one("stream", text), "nats.stream");
     }
 }
 
 #[test]
-fn files_stay_inside_the_folder_of_the_namespace() {
-    let with = |file: &str| {
-        settings(serde_json::json!({
-            "servers": ["nats://broker"],
-            "auth": {"user": "tidings", "passwordFile": file},
-            "tls": {"caFile": "ca.crt"},
-        }))
+fn who_the_bridge_is_is_said_in_one_way() {
+    let with = |auth: serde_json::Value| {
+        settings(serde_json::json!({"servers": ["nats://broker"], "domain": "leaf", "auth": auth}))
     };
-    for file in ["password", "nats/password", "..data", "a-b_c.d/e"] {
-        with(file).validate("nats").unwrap();
+    let key = serde_json::json!({"name": "broker", "key": "it"});
+    let expected = SecretKeyRef::new("broker", "it");
+    for (auth, valid) in [
+        (
+            serde_json::json!({"user": "tidings", "passwordSecretRef": key}),
+            ValidNatsAuth::Password { user: "tidings".to_owned(), password: expected.clone() },
+        ),
+        (serde_json::json!({"tokenSecretRef": key}), ValidNatsAuth::Token(expected.clone())),
+        (serde_json::json!({"nkeySecretRef": key}), ValidNatsAuth::Nkey(expected.clone())),
+        (serde_json::json!({"credsSecretRef": key}), ValidNatsAuth::Creds(expected.clone())),
+    ] {
+        let (connection, _) = validate(&with(auth), "nats").unwrap();
+        assert_eq!(connection.secrets(), [expected.clone()]);
+        assert_eq!(connection.auth, Some(valid));
     }
-    for file in
-        ["", "/etc/passwd", "../other/password", "a/../../b", "a//b", "a/", ".", "..", "a b", "a\\b", "ä"]
-    {
-        problem(&with(file), "nats.auth.passwordFile");
+    for auth in [
+        serde_json::json!({}),
+        serde_json::json!({"user": "tidings"}),
+        serde_json::json!({"tokenSecretRef": key, "nkeySecretRef": key}),
+    ] {
+        assert!(problem(&with(auth), "nats.auth").contains("exactly one of"));
+    }
+    for auth in [
+        serde_json::json!({"passwordSecretRef": key}),
+        serde_json::json!({"user": "tidings", "tokenSecretRef": key}),
+    ] {
+        assert!(problem(&with(auth), "nats.auth").contains("belong together"));
     }
 }
 
@@ -120,21 +148,20 @@ fn all_mistakes_are_told_at_once() {
         "servers": ["nats://ok", "http://broker"],
         "stream": "a.b",
         "subject": "a..b",
-        "auth": {"user": "", "passwordFile": "../x"},
-        "tls": {"caFile": "/ca"},
-    }))
-    .validate("spec.sink.nats")
-    .unwrap_err();
+        "auth": {"user": "", "passwordSecretRef": {"name": "", "key": "x"}},
+        "tls": {"caSecretRef": {"name": "a", "key": ""}},
+    }));
+    let errors = validate(&errors, "spec.sink.nats").unwrap_err();
     let paths: Vec<_> = errors.iter().map(|error| error.path.as_str()).collect();
     assert_eq!(
         paths,
         [
             "spec.sink.nats.servers[1]",
+            "spec.sink.nats.auth.passwordSecretRef.name",
+            "spec.sink.nats.auth.user",
+            "spec.sink.nats.tls.caSecretRef.key",
             "spec.sink.nats.stream",
             "spec.sink.nats.subject",
-            "spec.sink.nats.auth.user",
-            "spec.sink.nats.auth.passwordFile",
-            "spec.sink.nats.tls.caFile",
         ]
     );
 }

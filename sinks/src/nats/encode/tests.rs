@@ -14,7 +14,7 @@ fn encoder(settings: serde_json::Value, mode: ContentMode) -> NatsEncoder {
     let mut json = serde_json::json!({"servers": ["nats://broker"]});
     json.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
     let settings: NatsSettings = serde_json::from_value(json).unwrap();
-    NatsEncoder::new(&settings.validate("nats").unwrap(), mode)
+    NatsEncoder::new(&settings.address("nats", &mut Vec::new()).unwrap(), mode)
 }
 
 fn binary() -> NatsEncoder {
