@@ -12,6 +12,10 @@ mod settings;
 
 pub mod subscriptions;
 
+mod connections;
+
+mod secrets;
+
 pub mod pipeline;
 
 pub mod watch;

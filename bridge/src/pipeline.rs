@@ -160,6 +160,13 @@ impl Pipeline {
         self.drop_unused().await;
     }
 
+    /// Sends what a Subscription is told by another target from now on.
+    pub fn retarget(&self, uid: &str, target: Target, settings: DeliverySettings) {
+        if let Some(running) = self.subscriptions.get(uid) {
+            running.lane.retarget(target, settings);
+        }
+    }
+
     /// Serves a Subscription no more, after its lane had `deadline` to deliver what it has. Returns how many
     /// Changes were left over.
     pub async fn remove(&mut self, uid: &str, deadline: Duration) -> u64 {

@@ -213,7 +213,8 @@ fn unknown(message: &str) -> Verdict {
     Verdict { status: None, reason: conditions::PENDING.to_owned(), message: message.to_owned() }
 }
 
-fn time(unix_seconds: u64) -> Time {
+/// A point in time as Kubernetes writes it.
+pub(crate) fn time(unix_seconds: u64) -> Time {
     let seconds = i64::try_from(unix_seconds).unwrap_or(i64::MAX);
     Time(Timestamp::from_second(seconds).unwrap_or_default())
 }

@@ -3,7 +3,9 @@
 //! Level-triggered: whatever happened, what is served is made equal to what exists. One that is malformed
 //! concerns no other; one that is edited into something malformed is served on as it was last valid.
 //!
-//! Next: bridge/src/pipeline.rs
+//! Next: bridge/src/connections.rs
+
+mod sinks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,20 +18,18 @@ use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Resource, ResourceExt};
 use tidings_config::field_error::FieldErrors;
 use tidings_config::process::BridgeSettings;
-use tidings_config::secret::Secrets;
-use tidings_config::sink::Via;
 use tidings_core::delivery::Backoff;
 use tidings_crds::subscription::status::SubscriptionStatus;
 use tidings_crds::subscription::{Oversize, Subscription};
 use tidings_crds::validate::{self, ValidSubscription};
-use tidings_sinks::sink::NotReady;
-use tidings_sinks::{Connection, SinkContext, Target};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use self::sinks::Sinks;
 use crate::admin::Readiness;
 use crate::announce::{Announced, Announcer};
 use crate::chain::chain;
+use crate::connections::{Basis, Connections};
 use crate::deliver::DeliverySettings;
 use crate::pipeline::{self, Pipeline};
 use crate::{settings, status};
@@ -43,10 +43,11 @@ pub struct Controller {
     resource: ApiResource,
     pipeline: Pipeline,
     announcer: Announcer,
+    connections: Connections,
+    sinks: Sinks,
     served: BTreeMap<String, Served>,
     /// What was stored is taken up.
     restored: bool,
-    credentials_dir: Option<std::path::PathBuf>,
     backoff: Backoff,
     status_interval: Duration,
 }
@@ -58,6 +59,8 @@ struct Served {
     generation: i64,
     /// What is being served; nothing before it was valid for the first time.
     valid: Option<ValidSubscription>,
+    /// What its target is made of.
+    basis: Option<Basis>,
     /// What is wrong with the present generation.
     mistakes: FieldErrors,
     /// What was written last.
@@ -75,12 +78,13 @@ impl Controller {
     pub fn new(client: kube::Client, pipeline: Pipeline, settings: &BridgeSettings) -> Self {
         Self {
             announcer: Announcer::new(client.clone()),
+            connections: Connections::new(client.clone()),
+            sinks: Sinks::new(client.clone()),
             client,
             resource: ApiResource::erase::<Subscription>(&()),
             pipeline,
             served: BTreeMap::new(),
             restored: false,
-            credentials_dir: settings.credentials_dir.clone(),
             backoff: settings::backoff(settings.retry_backoff),
             status_interval: settings.status_interval.get(),
         }
@@ -118,6 +122,11 @@ impl Controller {
                         "unable to watch Subscriptions; trying again"
                     ),
                 },
+                () = self.sinks.changed() => {
+                    self.connections.describe(self.sinks.specs());
+                    self.reconnect();
+                }
+                () = self.connections.changed() => self.reconnect(),
                 _ = tick.tick() => self.report().await,
                 () = shutdown.cancelled() => break,
             }
@@ -175,13 +184,14 @@ impl Controller {
     async fn apply(&mut self, uid: &str, generation: i64, object: &DynamicObject) {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         let subscription = format!("{namespace}/{name}");
-        let read = validate::read(object);
+        let read = validate::read::<Subscription>(object);
         let written = read.as_ref().ok().and_then(|subscription| subscription.status.clone());
         let mut served = self.served.remove(uid).unwrap_or_else(|| Served {
             namespace,
             name,
             generation,
             valid: None,
+            basis: None,
             mistakes: FieldErrors::new(),
             status: written.unwrap_or_default(),
             announced: Announced::new(made(object)),
@@ -189,13 +199,11 @@ impl Controller {
         });
         served.generation = generation;
         match read.and_then(|subscription| validate::validate(&subscription)) {
-            Ok(valid) => match self.serve(&valid, served.valid.as_ref()).await {
-                Ok(()) => {
-                    tracing::info!(%subscription, generation, "serving");
-                    (served.valid, served.mistakes) = (Some(valid), FieldErrors::new());
-                }
-                Err(mistakes) => served.mistakes = mistakes,
-            },
+            Ok(valid) => {
+                served.basis = Some(self.serve(&valid, &served).await);
+                tracing::info!(%subscription, generation, "serving");
+                (served.valid, served.mistakes) = (Some(valid), FieldErrors::new());
+            }
             Err(mistakes) => served.mistakes = mistakes,
         }
         for mistake in &served.mistakes {
@@ -205,53 +213,63 @@ impl Controller {
     }
 
     /// Serves `valid`, in the place of what was served before. Another sink, or the same at another place, starts
-    /// anew; everything else is taken over as it is.
-    async fn serve(
-        &mut self,
-        valid: &ValidSubscription,
-        before: Option<&ValidSubscription>,
-    ) -> Result<(), FieldErrors> {
-        let ValidSubscription { route, sink, mode, delivery } = valid;
-        let settings = DeliverySettings {
-            max_in_flight: delivery.max_in_flight,
-            shrink_oversize: delivery.oversize == Oversize::Reference,
-            backoff: self.backoff,
-        };
-        let same_target = before.is_some_and(|before| (&before.sink, before.mode) == (sink, *mode));
-        let target = if same_target { None } else { Some(self.connect(valid)) };
-        match target {
-            Some((target, place)) if before.is_none_or(|before| self.connect(before).1 != place) => {
-                let left = self.pipeline.remove(&route.uid, FAREWELL).await;
-                if left > 0 {
-                    let subscription = &route.subscription;
-                    tracing::warn!(
-                        %subscription, left,
-                        "the sink was left before everything was delivered; the new one is told what exists"
-                    );
-                }
-                self.pipeline.add(route.clone(), target, place.into(), settings).await;
+    /// anew; everything else is taken over as it is. Says what its target is made of.
+    async fn serve(&mut self, valid: &ValidSubscription, served: &Served) -> Basis {
+        let ValidSubscription { route, sink, mode, .. } = valid;
+        let settings = self.delivery(valid);
+        let before = served.valid.as_ref();
+        let basis = self.connections.basis(valid);
+        let place = sink.place(&served.namespace);
+        if before.is_none_or(|before| before.sink.place(&served.namespace) != place) {
+            let left = self.pipeline.remove(&route.uid, FAREWELL).await;
+            if left > 0 {
+                let subscription = &route.subscription;
+                tracing::warn!(
+                    %subscription, left,
+                    "the sink was left before everything was delivered; the new one is told what exists"
+                );
             }
-            target => self.pipeline.edit(route.clone(), target.map(|(target, _)| target), settings).await,
+            let target = self.connections.target(valid);
+            self.pipeline.add(route.clone(), target, place.into(), settings).await;
+        } else {
+            let same = before
+                .is_some_and(|before| (&before.sink.address, before.mode) == (&sink.address, *mode))
+                && served.basis.as_ref() == Some(&basis);
+            let target = (!same).then(|| self.connections.target(valid));
+            self.pipeline.edit(route.clone(), target, settings).await;
         }
-        Ok(())
+        basis
     }
 
-    fn connect(&self, valid: &ValidSubscription) -> (Target, String) {
-        let (namespace, name) = valid.route.subscription.split_once('/').unwrap_or_default();
-        let owner = format!("{namespace}/{name}");
-        let Via::Inline(connection) = &valid.sink.via else {
-            return (Target::unusable(NotReady::new("SinkNotFound", "there is no such Sink")), String::new());
-        };
-        let address = valid.sink.address.clone().unwrap_or_else(|| connection.default_address());
-        let place = connection.place(&address);
-        let context = SinkContext { secrets: Secrets::default(), owner };
-        let target = Connection::open(connection.clone(), context).target(&address, valid.mode);
-        (target.unwrap_or_else(Target::unusable), place)
+    /// Gives those another target whose Sink, or whose credentials, are not what they were.
+    fn reconnect(&mut self) {
+        let mut served = std::mem::take(&mut self.served);
+        for Served { valid, basis, .. } in served.values_mut() {
+            let Some(valid) = valid else { continue };
+            let present = Some(self.connections.basis(valid));
+            if *basis != present {
+                tracing::info!(subscription = %valid.route.subscription, "sending by another connection");
+                let target = self.connections.target(valid);
+                self.pipeline.retarget(&valid.route.uid, target, self.delivery(valid));
+                *basis = present;
+            }
+        }
+        self.served = served;
+    }
+
+    fn delivery(&self, valid: &ValidSubscription) -> DeliverySettings {
+        DeliverySettings {
+            max_in_flight: valid.delivery.max_in_flight,
+            shrink_oversize: valid.delivery.oversize == Oversize::Reference,
+            backoff: self.backoff,
+        }
     }
 
     /// Writes the status of every Subscription whose status changed, and sends what is to be said once.
     async fn report(&mut self) {
         self.pipeline.drop_unused().await;
+        self.connections.retain(self.served.values().filter_map(|served| served.valid.as_ref()));
+        self.sinks.report(&mut self.connections, self.served.values().filter_map(|s| s.valid.as_ref())).await;
         for (uid, served) in &mut self.served {
             let report = self.pipeline.report(uid);
             if let Some(report) = &report {

@@ -36,10 +36,6 @@ pub struct BridgeSettings {
     pub log_level: String,
     /// How it is logged: `pretty`, `json`, or `auto`, which is pretty on a terminal and JSON elsewhere.
     pub log_format: LogFormat,
-    /// Directory that holds, in one folder per namespace, the files that Subscriptions name for passwords and
-    /// certificate authorities. Without it, a Subscription that names one is not connected.
-    #[schemars(with = "Option<String>")]
-    pub credentials_dir: Option<PathBuf>,
     /// Directory for what survives a restart: positions, which objects were told of, and Changes that are not delivered yet
     /// with the objects they are about. An absolute path; it is made, and only its owner may read it. One bridge at a
     /// time can use it.
@@ -138,7 +134,6 @@ impl Default for BridgeSettings {
             admin_address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
             log_level: "info".to_owned(),
             log_format: LogFormat::Auto,
-            credentials_dir: None,
             state_dir: PathBuf::from("/var/lib/tidings"),
             flush_interval: Duration::from_millis(200),
             state_quota: ByteSize::from_mebibytes(4096),
@@ -180,7 +175,6 @@ impl BridgeSettings {
             admin_address: _,
             log_level,
             log_format: _,
-            credentials_dir,
             state_dir,
             flush_interval,
             state_quota,
@@ -212,11 +206,6 @@ impl BridgeSettings {
             "must be 1 to 63 letters, digits, `.`, `_` and `-`",
         );
         require(!log_level.trim().is_empty(), "log_level", "must not be empty; `error` logs the least");
-        require(
-            credentials_dir.as_ref().is_none_or(|dir| dir.is_absolute()),
-            "credentials_dir",
-            "must be an absolute path",
-        );
         require(state_dir.is_absolute(), "state_dir", "must be an absolute path");
         require(
             *flush_interval >= Duration::from_millis(10),
@@ -292,7 +281,6 @@ mod tests {
         let settings = BridgeSettings {
             cluster_name: Some("a b".into()),
             log_level: " ".into(),
-            credentials_dir: Some("credentials".into()),
             state_dir: "state".into(),
             flush_interval: Duration::from_millis(9),
             state_quota: ByteSize::from_bytes(10),
@@ -313,7 +301,6 @@ mod tests {
             [
                 "cluster_name",
                 "log_level",
-                "credentials_dir",
                 "state_dir",
                 "flush_interval",
                 "state_quota",

@@ -158,6 +158,27 @@ impl SinkSettings {
     }
 }
 
+// === impl ValidSink ===
+
+impl ValidSink {
+    /// Where Events of a Subscription in `namespace` end up. Sinks of the same place differ only in the shape of Messages, or
+    /// in the way there: what was told through one was told through the other. It is stored, so it must stay what it is. A
+    /// Sink that is named is one place, whatever becomes of its connection.
+    pub fn place(&self, namespace: &str) -> String {
+        let Self { via, address } = self;
+        match via {
+            Via::Inline(connection) => {
+                let default = || connection.default_address();
+                connection.place(&address.clone().unwrap_or_else(default))
+            }
+            Via::Sink(SinkReference { namespace: of, name }) => {
+                let of = of.as_deref().unwrap_or(namespace);
+                format!("sink {of}/{name} {}", address.as_ref().map_or("", ValidAddress::behind))
+            }
+        }
+    }
+}
+
 // === impl ConnectionSettings ===
 
 impl ConnectionSettings {
@@ -213,9 +234,7 @@ impl ValidConnection {
         address.unwrap_or_else(|| ValidAddress::Stdout(ValidStdout::default()))
     }
 
-    /// Where Events end up that go to `address`. Sinks of the same place differ only in the shape of Messages, or in the
-    /// way there: what was told through one was told through the other. It is stored, so it must stay what it is.
-    pub fn place(&self, address: &ValidAddress) -> String {
+    fn place(&self, address: &ValidAddress) -> String {
         match (self, address) {
             (Self::Nats(nats), ValidAddress::Nats(address)) => {
                 let servers: Vec<_> = nats.servers.iter().map(url::Url::as_str).collect();
@@ -234,6 +253,14 @@ impl ValidAddress {
         match self {
             Self::Nats(_) => "NATS",
             Self::Stdout(_) => "stdout",
+        }
+    }
+
+    /// What parts one place from another behind the same connection: a stream, a topic.
+    fn behind(&self) -> &str {
+        match self {
+            Self::Nats(nats) => nats.stream.as_deref().unwrap_or_default(),
+            Self::Stdout(_) => "",
         }
     }
 }

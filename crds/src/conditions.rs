@@ -17,6 +17,10 @@ pub const SINK_READY: &str = "SinkReady";
 /// Events go out: "is it well?" in one word.
 pub const DELIVERING: &str = "Delivering";
 
+/// Of a Sink: the broker can be reached, and knows who we are. Its reasons are [`CONNECTED`], [`INVALID`], and those of each
+/// kind of sink.
+pub const REACHABLE: &str = "Reachable";
+
 /// The bridge has not found out yet.
 pub const PENDING: &str = "Pending";
 

@@ -8,6 +8,10 @@
 
 pub mod subscription;
 
+pub mod sink;
+
+mod schema;
+
 pub mod validate;
 
 pub mod conditions;

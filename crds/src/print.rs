@@ -2,6 +2,7 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
+use crate::sink::Sink;
 use crate::subscription::Subscription;
 
 /// A definition that cannot be written as YAML.
@@ -10,18 +11,17 @@ use crate::subscription::Subscription;
 pub struct Error(#[from] serde_saphyr::ser::Error);
 
 /// Every definition.
-pub fn definitions() -> [CustomResourceDefinition; 1] {
-    [Subscription::definition()]
+pub fn definitions() -> [CustomResourceDefinition; 2] {
+    [Subscription::definition(), Sink::definition()]
 }
 
 /// Every definition as one YAML stream, for `kubectl apply -f -`.
 pub fn yaml() -> Result<String, Error> {
-    let mut text = String::new();
-    for definition in definitions() {
-        text.push_str("---\n");
-        text.push_str(&serde_saphyr::to_string(&definition)?);
-    }
-    Ok(text)
+    definitions().iter().map(document).collect()
+}
+
+fn document(definition: &CustomResourceDefinition) -> Result<String, Error> {
+    Ok(format!("---\n{}", serde_saphyr::to_string(definition)?))
 }
 
 #[cfg(test)]
@@ -31,14 +31,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_chart_has_the_definition() {
-        // To bring it up to date: UPDATE_EXPECT=1 cargo test -p tidings-crds
-        expect_file!["../../charts/tidings/crds/subscriptions.tidings.dev.yaml"].assert_eq(&yaml().unwrap());
+    fn the_chart_has_the_definitions() {
+        // To bring them up to date: UPDATE_EXPECT=1 cargo test -p tidings-crds
+        let [subscription, sink] = definitions();
+        let crds = |definition| document(definition).unwrap();
+        expect_file!["../../charts/tidings/crds/subscriptions.tidings.dev.yaml"]
+            .assert_eq(&crds(&subscription));
+        expect_file!["../../charts/tidings/crds/sinks.tidings.dev.yaml"].assert_eq(&crds(&sink));
     }
 
     #[test]
-    fn the_yaml_reads_back_as_the_definition() {
-        let read: CustomResourceDefinition = serde_saphyr::from_str(&yaml().unwrap()).unwrap();
-        assert_eq!(read, Subscription::definition());
+    fn the_yaml_reads_back_as_the_definitions() {
+        let read: Vec<CustomResourceDefinition> = serde_saphyr::from_multiple(&yaml().unwrap()).unwrap();
+        assert_eq!(read, definitions());
     }
 }

@@ -2,9 +2,7 @@
 
 pub mod status;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
-};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,6 +10,7 @@ use tidings_config::sink::{ContentMode, SinkSettings};
 use tidings_core::change::ChangeKind;
 
 use self::status::SubscriptionStatus;
+use crate::schema::refuse_null;
 
 // The doc comments are what `kubectl explain` shows. Every text and list has a bound, so that the API server can
 // tell what a CEL rule costs at most.
@@ -109,6 +108,11 @@ pub struct SubscriptionSpec {
     /// How the Events are delivered.
     #[serde(default)]
     pub delivery: DeliverySettings,
+    /// The service account with whose rights the Subscription acts: it must be allowed to `get` the Secrets that an inline
+    /// connection names.
+    #[serde(default = "SubscriptionSpec::default_service_account")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub service_account_name: String,
 }
 
 /// Objects of one kind.
@@ -208,29 +212,20 @@ pub enum Oversize {
     Block,
 }
 
+// === impl SubscriptionSpec ===
+
+impl SubscriptionSpec {
+    fn default_service_account() -> String {
+        "default".to_owned()
+    }
+}
+
 // === impl Subscription ===
 
 impl Subscription {
     /// The definition that makes an API server serve Subscriptions.
     pub fn definition() -> CustomResourceDefinition {
-        let mut definition = Self::crd();
-        for version in &mut definition.spec.versions {
-            version
-                .schema
-                .iter_mut()
-                .filter_map(|schema| schema.open_api_v3_schema.as_mut())
-                .for_each(refuse_null);
-        }
-        definition
-    }
-}
-
-/// What is optional can be left out. To the CEL function `has`, a null that the schema lets through is a value.
-fn refuse_null(schema: &mut JSONSchemaProps) {
-    schema.nullable = None;
-    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(refuse_null);
-    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
-        refuse_null(items);
+        refuse_null(Self::crd())
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 use kube::api::DynamicObject;
+use serde::de::DeserializeOwned;
 use tidings_config::field_error::{FieldError, FieldErrors};
 use tidings_config::sink::{ContentMode, SinkReference, ValidSink, Via};
 use tidings_core::change::{ChangeKind, ChangeKinds};
@@ -38,6 +39,8 @@ pub struct ValidSubscription {
     pub mode: ContentMode,
     /// How its Events are delivered.
     pub delivery: ValidDelivery,
+    /// With whose rights it acts.
+    pub service_account: String,
 }
 
 /// How Events are delivered.
@@ -49,9 +52,9 @@ pub struct ValidDelivery {
     pub oversize: Oversize,
 }
 
-/// The Subscription in an object as it came from the API server or a file. An object that does not have the form of
+/// The resource in an object as it came from the API server or a file. An object that does not have the form of
 /// one, e.g. because a newer definition is installed, must not stop anybody from reading the others.
-pub fn read(object: &DynamicObject) -> Result<Subscription, FieldErrors> {
+pub fn read<T: DeserializeOwned>(object: &DynamicObject) -> Result<T, FieldErrors> {
     serde_json::to_value(object)
         .map_err(|error| FieldError::new("", error.to_string()))
         .and_then(|value| {
@@ -63,7 +66,7 @@ pub fn read(object: &DynamicObject) -> Result<Subscription, FieldErrors> {
 
 /// What the Subscription means, or every mistake in it.
 pub fn validate(subscription: &Subscription) -> Result<ValidSubscription, FieldErrors> {
-    let SubscriptionSpec { sources, on, event, sink, delivery } = &subscription.spec;
+    let SubscriptionSpec { sources, on, event, sink, delivery, service_account_name } = &subscription.spec;
     let EventSettings { mode } = event;
     let mut errors = FieldErrors::new();
 
@@ -78,6 +81,10 @@ pub fn validate(subscription: &Subscription) -> Result<ValidSubscription, FieldE
     let on = check_on(on, &mut errors);
     let sink = sink.validate("spec.sink").map_err(|mistakes| errors.extend(mistakes)).ok();
     let delivery = check_delivery(delivery, &mut errors);
+    if !is_subdomain(service_account_name) {
+        let problem = format!("{service_account_name:?} is not the name of a service account");
+        errors.push(FieldError::new("spec.serviceAccountName", problem));
+    }
 
     let route = Route {
         subscription: format!("{namespace}/{name}").into(),
@@ -87,7 +94,10 @@ pub fn validate(subscription: &Subscription) -> Result<ValidSubscription, FieldE
         on,
     };
     match sink {
-        Some(sink) if errors.is_empty() => Ok(ValidSubscription { route, sink, mode: *mode, delivery }),
+        Some(sink) if errors.is_empty() => {
+            let service_account = service_account_name.clone();
+            Ok(ValidSubscription { route, sink, mode: *mode, delivery, service_account })
+        }
         _ => Err(errors),
     }
 }
@@ -208,6 +218,11 @@ fn check_delivery(delivery: &DeliverySettings, errors: &mut FieldErrors) -> Vali
         errors.push(FieldError::new("spec.delivery.maxInFlight", problem));
     }
     ValidDelivery { max_in_flight: max.unwrap_or(1), oversize: *oversize }
+}
+
+/// What Kubernetes calls a DNS subdomain (RFC 1123).
+fn is_subdomain(text: &str) -> bool {
+    (1..=253).contains(&text.len()) && text.split('.').all(is_label)
 }
 
 /// What Kubernetes calls a DNS label (RFC 1123).

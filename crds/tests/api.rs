@@ -118,9 +118,10 @@ async fn what_is_left_out_is_filled_in() -> Result<()> {
             "event": {"mode": "Binary"},
             "sink": {"stdout": {"format": "Summary"}},
             "delivery": {"maxInFlight": 1024, "oversize": "Reference"},
+            "serviceAccountName": "default",
         })
     );
-    let read = read(&created).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+    let read = read::<Subscription>(&created).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
     assert_eq!(read.spec.on, ChangeType::ALL);
     assert_eq!(read.spec.delivery.oversize, Oversize::Reference);
     Ok(())
@@ -204,7 +205,7 @@ async fn what_makes_no_sense_is_refused_with_the_reason() -> Result<()> {
 
         let mut object: DynamicObject = serde_json::from_value(object)?;
         object.metadata.namespace = Some(namespace.clone());
-        let offline = read(&object).and_then(|subscription| validate(&subscription));
+        let offline = read::<Subscription>(&object).and_then(|subscription| validate(&subscription));
         assert!(offline.is_err(), "{spec} is refused by the schema and not by the validator");
     }
     Ok(())

@@ -142,7 +142,7 @@ fn an_object_of_another_form_is_an_error_with_its_path() {
         "spec": {"sources": [{"apiVersion": "v1", "kind": "Pod"}], "on": ["Renamed"], "sink": {"stdout": {}}},
     }))
     .unwrap();
-    let errors = read(&object).unwrap_err();
+    let errors = read::<Subscription>(&object).unwrap_err();
     assert_eq!(errors[0].path, "spec.on[0]");
     assert!(errors[0].problem.contains("unknown variant `Renamed`"), "{errors:?}");
 }
@@ -151,7 +151,7 @@ fn an_object_of_another_form_is_an_error_with_its_path() {
 fn an_object_reads_as_a_subscription() {
     let written = spec(json!({}));
     let object: DynamicObject = serde_json::from_value(serde_json::to_value(&written).unwrap()).unwrap();
-    assert_eq!(read(&object).unwrap(), written);
+    assert_eq!(read::<Subscription>(&object).unwrap(), written);
 }
 
 #[test]
