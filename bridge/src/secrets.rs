@@ -99,13 +99,13 @@ impl SecretReader {
             match found {
                 Read::Not => return Err(NotReady::new(PENDING, "its Secrets are being read")),
                 Read::Denied(not_ready) | Read::Failed(not_ready) => return Err(not_ready.clone()),
-                Read::Found(data) => match data.get(&key.key) {
-                    Some(value) => values.push((key.clone(), value.clone())),
-                    None => {
+                Read::Found(data) => {
+                    let Some(value) = data.get(&key.key) else {
                         let message = format!("the Secret {namespace}/{} has no key {:?}", key.name, key.key);
                         return Err(NotReady::new("SecretKeyNotFound", message));
-                    }
-                },
+                    };
+                    values.push((key.clone(), value.clone()));
+                }
             }
         }
         Ok(Secrets::new(values))
@@ -189,17 +189,12 @@ async fn read(client: &kube::Client, wanted: &Wanted) -> Read {
             return Ok(Read::Denied(denied));
         }
         let Wanted { namespace, name, .. } = wanted;
-        let found = match Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await? {
-            Some(secret) => {
-                let data = secret.data.unwrap_or_default().into_iter();
-                Read::Found(data.map(|(key, value)| (key, SecretValue::new(value.0))).collect())
-            }
-            None => {
-                let message = format!("there is no Secret {namespace}/{name}");
-                Read::Denied(NotReady::new("SecretNotFound", message))
-            }
+        let Some(secret) = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await? else {
+            let message = format!("there is no Secret {namespace}/{name}");
+            return Ok(Read::Denied(NotReady::new("SecretNotFound", message)));
         };
-        Ok(found)
+        let data = secret.data.unwrap_or_default().into_iter();
+        Ok(Read::Found(data.map(|(key, value)| (key, SecretValue::new(value.0))).collect()))
     };
     let Wanted { namespace, name, .. } = wanted;
     let problem = match tokio::time::timeout(PATIENCE, reading).await {

@@ -83,6 +83,7 @@ pub struct ValidSink {
 
 /// How a broker is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there are few of them")]
 pub enum Via {
     /// By the connection of this Sink.
     Sink(SinkReference),
@@ -92,6 +93,7 @@ pub enum Via {
 
 /// A connection that can be made, once its Secrets are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there are few of them")]
 pub enum ValidConnection {
     /// Servers of NATS.
     Nats(ValidNatsConnection),
@@ -186,13 +188,11 @@ impl ConnectionSettings {
     pub fn validate(&self, path: &str) -> Result<ValidConnection, FieldErrors> {
         let Self { nats } = self;
         let mut errors = FieldErrors::new();
-        let connection = match nats {
-            Some(nats) => Some(ValidConnection::Nats(nats.validate(&format!("{path}.nats"), &mut errors))),
-            None => {
-                errors.push(FieldError::new(path, "`nats` is needed"));
-                None
-            }
-        };
+        let nats = nats.as_ref().map(|nats| nats.validate(&format!("{path}.nats"), &mut errors));
+        let connection = nats.map(ValidConnection::Nats);
+        if connection.is_none() {
+            errors.push(FieldError::new(path, "`nats` is needed"));
+        }
         connection.filter(|_| errors.is_empty()).ok_or(errors)
     }
 }
