@@ -3,19 +3,20 @@
 
 #[path = "fixture/event.rs"]
 mod fixture;
+#[path = "fixture/nats.rs"]
+mod nats;
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use async_nats::jetstream::{self, stream};
-use serde_json::{Value, json};
-use tidings_config::secret::{SecretKeyRef, SecretValue, Secrets};
-use tidings_config::sink::{ContentMode, SinkSettings, ValidSink, Via};
+use serde_json::json;
+use tidings_config::sink::ContentMode;
 use tidings_core::delivery::{Outcome, Rejection};
 use tidings_core::object::ObjectKey;
+use tidings_sinks::Target;
 use tidings_sinks::message::Message;
 use tidings_sinks::sink::NotReady;
-use tidings_sinks::{Connection, SinkContext, Target};
 use tidings_testbed::certificates::Authority;
 use tidings_testbed::component::Home;
 use tidings_testbed::nats::{Nats, NatsOptions, NatsUser};
@@ -23,43 +24,15 @@ use tidings_testbed::wait::eventually;
 use tokio::time::Instant;
 
 use crate::fixture::{context, todo, todos, updated};
+use crate::nats::{target_at, target_in};
 
 /// For everything that is expected to happen soon, on a machine that compiles meanwhile.
 const SOON: Duration = Duration::from_secs(30);
 /// The sink gives up on a silent broker after 5 seconds without progress.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A target on `server` with `settings` of `spec.sink.nats` beside it, and what is in the Secret `broker`.
-fn target_at(server: &str, settings: Value, credentials: &[(&str, &str)]) -> Result<Target> {
-    target_in(ContentMode::Binary, server, settings, credentials)
-}
-
-fn target_in(
-    mode: ContentMode,
-    server: &str,
-    settings: Value,
-    credentials: &[(&str, &str)],
-) -> Result<Target> {
-    let mut nats = json!({"servers": [server], "subject": "todos.{namespace}.{name}.{change}"});
-    nats.as_object_mut().context("an object")?.extend(settings.as_object().context("an object")?.clone());
-    let settings: SinkSettings = serde_json::from_value(json!({ "nats": nats }))?;
-    let valid = settings.validate("spec.sink").map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
-    let ValidSink { via: Via::Inline(connection), address: Some(address) } = valid else {
-        anyhow::bail!("{valid:?}")
-    };
-    let value = |(key, value): &(&str, &str)| (secret(key), SecretValue::new(value.as_bytes().to_vec()));
-    let secrets = Secrets::new(credentials.iter().map(value));
-    let connection =
-        Connection::open(connection, SinkContext { secrets, owner: "shop/all.todos".to_owned() });
-    connection.target(&address, mode).map_err(|error| anyhow::anyhow!("{error:?}"))
-}
-
 fn target(nats: &Nats) -> Result<Target> {
     target_at(&nats.url(), json!({}), &[])
-}
-
-fn secret(key: &str) -> SecretKeyRef {
-    SecretKeyRef::new("broker", key)
 }
 
 /// Creates the stream TODOS, which takes `todos.>`, with whatever `change` does to it.

@@ -1,13 +1,17 @@
 //! A NATS server with JetStream.
 
+pub mod operator;
+
 use std::fs;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use async_nats::{Client, ConnectOptions};
 use serde_json::{Value, json};
 
+use self::operator::Operator;
 use crate::binaries::Binary;
 use crate::certificates::{Authority, Shown, write_secret};
 use crate::component::{Component, Home, Ready, Setup};
@@ -23,6 +27,10 @@ pub struct NatsOptions {
     pub nkeys: Vec<String>,
     /// What everybody must present instead; the server takes no users beside it.
     pub token: Option<String>,
+    /// Who signs for those who may connect; the server takes nobody else.
+    pub operator: Option<Arc<Operator>>,
+    /// The JetStream domain of the server.
+    pub domain: Option<String>,
     /// Serve TLS, with a certificate of [`Nats::ca_path`].
     pub tls: bool,
     /// Take only clients with a certificate of [`Nats::authority`]. Implies `tls`.
@@ -78,6 +86,9 @@ impl Nats {
             config["listen"] = json!(format!("127.0.0.1:{}", port.number()));
             config["http"] = json!(format!("127.0.0.1:{}", monitor.number()));
             config["jetstream"] = json!({ "store_dir": folder.join("jetstream") });
+            if let Some(domain) = &options.domain {
+                config["jetstream"]["domain"] = json!(domain);
+            }
             if options.tls || options.client_certificates {
                 let (files, section) = Tls::create(folder, &options)?;
                 config["tls"] = section;
@@ -118,6 +129,8 @@ impl Nats {
             connect = connect.user_and_password(name.clone(), password.clone());
         } else if let Some(token) = &self.options.token {
             connect = ConnectOptions::with_token(token.clone());
+        } else if let Some(operator) = &self.options.operator {
+            connect = ConnectOptions::with_credentials(&operator.user()?)?;
         }
         if let Some(Tls { ca, client: [certificate, key], .. }) = &self.tls {
             connect = connect.add_root_certificates(ca.clone());
@@ -180,8 +193,21 @@ impl Tls {
 }
 
 fn config(options: &NatsOptions) -> Value {
-    let NatsOptions { users, nkeys, token, tls: _, client_certificates: _, shown: _, max_payload } = options;
+    let NatsOptions {
+        users,
+        nkeys,
+        token,
+        operator,
+        domain: _,
+        tls: _,
+        client_certificates: _,
+        shown: _,
+        max_payload,
+    } = options;
     let mut config = json!({ "server_name": "testbed" });
+    if let Some(operator) = operator {
+        operator.configure(&mut config);
+    }
     if let Some(bytes) = max_payload {
         config["max_payload"] = json!(bytes);
     }
