@@ -41,7 +41,8 @@ pub struct BridgeSettings {
     /// time can use it.
     #[schemars(with = "String")]
     pub state_dir: PathBuf,
-    /// Time after which what changed is written to the state. A crash repeats Events of about that time.
+    /// Time after which what changed is written to the state; up to a second later where Events of that time are not delivered
+    /// yet. A crash repeats Events of about that time.
     pub flush_interval: Duration,
     /// Disk for Changes that one Subscription has not delivered. Beyond it, only the newest version of each object is kept for
     /// that Subscription, and the gap is told.
