@@ -46,6 +46,14 @@ pub struct DeliverySettings {
     pub max_in_flight: usize,
     /// What is too large is sent as a reference.
     pub shrink_oversize: bool,
+    /// What is rejected, or given up, is left out, and does not hold back what follows.
+    pub drop_rejected: bool,
+    /// An Event is given up after so many attempts.
+    pub max_attempts: Option<u32>,
+    /// An Event is given up when the next attempt would be so long after its Change was decided.
+    pub max_age: Option<Duration>,
+    /// Nothing is sent; what is decided waits.
+    pub suspended: bool,
     /// Between attempts.
     pub backoff: Backoff,
 }
@@ -113,8 +121,10 @@ pub struct LaneReport {
     pub acked: u64,
     /// Failed attempts that are made again.
     pub retried: u64,
-    /// Refused for good.
+    /// Refused for good, or given up.
     pub rejected: u64,
+    /// Those of them that were left out.
+    pub dropped: u64,
     /// Sent as a reference because the whole object was too large.
     pub shrunk: u64,
     /// Decided and not settled, in memory or in the store.
@@ -131,8 +141,27 @@ pub struct LaneReport {
     pub blocked_keys: usize,
     /// Some of them, with the reason.
     pub blocked: Vec<(ObjectKey, String)>,
+    /// Nothing is sent, because a person wants it so.
+    pub suspended: bool,
     /// The last failure, and when, in Unix seconds.
     pub last_error: Option<(u64, String)>,
+}
+
+// === impl DeliverySettings ===
+
+impl DeliverySettings {
+    /// For ever, in order, with a reference in the place of what is too large.
+    pub fn new(max_in_flight: usize, backoff: Backoff) -> Self {
+        Self {
+            max_in_flight,
+            shrink_oversize: true,
+            drop_rejected: false,
+            max_attempts: None,
+            max_age: None,
+            suspended: false,
+            backoff,
+        }
+    }
 }
 
 // === impl LaneSender ===

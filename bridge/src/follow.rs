@@ -54,11 +54,7 @@ pub async fn follow(
     let context =
         settings::watch_context(client, cluster, Metrics::default(), clock::Clock::start(), None, &settings);
     let mut pipeline = Pipeline::new(crate::watch::WatchContext { namespace, ..context });
-    let delivery = DeliverySettings {
-        max_in_flight: 1024,
-        shrink_oversize: false,
-        backoff: settings::backoff(settings.retry_backoff),
-    };
+    let delivery = DeliverySettings::new(1024, settings::backoff(settings.retry_backoff));
     pipeline.add(route, target, "terminal".into(), delivery).await;
     let mut report = pipeline.watch_report(&kind);
     let forbidden = async {

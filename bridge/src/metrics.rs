@@ -29,6 +29,7 @@ pub struct Metrics {
     acked: Family<SubscriptionLabels, Counter>,
     retried: Family<SubscriptionLabels, Counter>,
     rejected: Family<SubscriptionLabels, Counter>,
+    dropped: Family<SubscriptionLabels, Counter>,
     lag: Family<SubscriptionLabels, Gauge>,
     lag_seconds: Family<SubscriptionLabels, Seconds>,
     left_out: Family<SubscriptionLabels, Counter>,
@@ -73,6 +74,8 @@ pub struct DeliveryMetrics {
     pub retried: Counter,
     /// Events the broker will never take.
     pub rejected: Counter,
+    /// Those of them that were left out.
+    pub dropped: Counter,
     /// Changes decided and not settled.
     pub lag: Gauge,
     /// Age of the oldest of them, in seconds.
@@ -146,7 +149,13 @@ impl Default for Metrics {
         let retried = Family::default();
         registry.register("retried", "Attempts that failed and are made again", retried.clone());
         let rejected = Family::default();
-        registry.register("rejected", "Events the broker refused for good", rejected.clone());
+        registry.register(
+            "rejected",
+            "Events the broker refused for good, or that were given up",
+            rejected.clone(),
+        );
+        let dropped = Family::default();
+        registry.register("dropped", "Rejected Events that were left out (onReject: Drop)", dropped.clone());
         let lag = Family::default();
         registry.register("lag_changes", "Changes decided and not yet settled", lag.clone());
         let lag_seconds = Family::<SubscriptionLabels, Seconds>::default();
@@ -201,6 +210,7 @@ impl Default for Metrics {
             acked,
             retried,
             rejected,
+            dropped,
             lag,
             lag_seconds,
             left_out,
@@ -240,6 +250,7 @@ impl Metrics {
             acked: self.acked.get_or_create(&labels).clone(),
             retried: self.retried.get_or_create(&labels).clone(),
             rejected: self.rejected.get_or_create(&labels).clone(),
+            dropped: self.dropped.get_or_create(&labels).clone(),
             lag: self.lag.get_or_create(&labels).clone(),
             lag_seconds: self.lag_seconds.get_or_create(&labels).clone(),
             left_out: self.left_out.get_or_create(&labels).clone(),
@@ -250,7 +261,15 @@ impl Metrics {
     /// Forgets a Subscription that is gone, so that it does not show a lag for ever.
     pub fn forget(&self, subscription: &str) {
         let labels = SubscriptionLabels::of(subscription);
-        for family in [&self.routed, &self.sent, &self.acked, &self.retried, &self.rejected, &self.left_out] {
+        for family in [
+            &self.routed,
+            &self.sent,
+            &self.acked,
+            &self.retried,
+            &self.rejected,
+            &self.dropped,
+            &self.left_out,
+        ] {
             family.remove(&labels);
         }
         self.lag.remove(&labels);
@@ -297,7 +316,7 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains(r#"tidings_acked_total{namespace="shop",subscription="orders"} 1"#), "{text}");
         assert!(text.contains(r#"reason="expired"} 1"#), "{text}");
-        assert_eq!(text.matches("# HELP").count(), 20, "{text}");
+        assert_eq!(text.matches("# HELP").count(), 21, "{text}");
         metrics.forget("shop/orders");
         assert!(!metrics.render().contains("shop"));
     }

@@ -67,6 +67,7 @@ pub(crate) fn of(facts: &Facts<'_>) -> SubscriptionStatus {
         acked: count(lane.acked),
         retried: count(lane.retried),
         rejected: count(lane.rejected),
+        dropped: count(lane.dropped),
         skipped: count(watches.iter().map(|source| source.watch.skipped).sum()),
     });
     let seconds = lane.oldest.map_or(0, |oldest| oldest.as_secs());
@@ -135,6 +136,9 @@ fn delivering(report: Option<&Report>, mistakes: &FieldErrors) -> Verdict {
     if let Some(trouble) = report.watches.iter().find_map(|source| source.watch.store.as_ref()) {
         // Before the sink, of which another condition speaks.
         return no(conditions::STATE_NOT_STORED, not_stored(trouble));
+    }
+    if lane.suspended {
+        return no(conditions::SUSPENDED, "spec.suspend is true: nothing is sent, and what happens is kept");
     }
     if let Some(Err(not_ready)) = &lane.sink {
         return no(conditions::SINK_NOT_READY, not_ready.message.clone());

@@ -20,8 +20,8 @@ use tidings_config::field_error::FieldErrors;
 use tidings_config::process::BridgeSettings;
 use tidings_core::delivery::Backoff;
 use tidings_crds::subscription::status::SubscriptionStatus;
-use tidings_crds::subscription::{Oversize, Subscription};
-use tidings_crds::validate::{self, ValidSubscription};
+use tidings_crds::subscription::{OnReject, Oversize, Subscription};
+use tidings_crds::validate::{self, ValidDelivery, ValidSubscription};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -258,9 +258,14 @@ impl Controller {
     }
 
     fn delivery(&self, valid: &ValidSubscription) -> DeliverySettings {
+        let ValidDelivery { max_in_flight, oversize, on_reject, max_attempts, max_age } = valid.delivery;
         DeliverySettings {
-            max_in_flight: valid.delivery.max_in_flight,
-            shrink_oversize: valid.delivery.oversize == Oversize::Reference,
+            max_in_flight,
+            shrink_oversize: oversize == Oversize::Reference,
+            drop_rejected: on_reject == OnReject::Drop,
+            max_attempts,
+            max_age,
+            suspended: valid.suspend,
             backoff: self.backoff,
         }
     }

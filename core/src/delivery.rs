@@ -41,6 +41,28 @@ pub enum Rejection {
     },
     /// Any other refusal, in words: lower case, no full stop.
     Refused(String),
+    /// It might work, and was tried for as long as it should be; why it did not, in words.
+    GivenUp(String),
+}
+
+/// What is done about what cannot be delivered.
+pub trait Policy<T> {
+    /// Whether an entry that failed `failures` times in a row, the last time for `reason`, is not tried any more, and why.
+    fn gives_up(&mut self, entry: &T, failures: u32, reason: &str) -> Option<Rejection>;
+
+    /// What becomes of an entry that will never be delivered as it is.
+    fn resort(&mut self, entry: &T, reason: &Rejection) -> Resort<T>;
+}
+
+/// What becomes of an entry that will never be delivered as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resort<T> {
+    /// Another one is tried in its place.
+    Instead(T),
+    /// It is settled without being delivered.
+    Drop,
+    /// It stays, and holds back what follows on its key.
+    Block,
 }
 
 /// How long to wait before the next attempt: doubled from `first` to `max`, half of it at random.
@@ -52,8 +74,8 @@ pub struct Backoff {
     pub max: Duration,
 }
 
-/// What is to be delivered, in order per key: one attempt of a key is under way at a time, and what fails is
-/// tried again before anything later of its key. Times are durations since any fixed moment.
+/// What is to be delivered, in order per key: a key is in one batch at a time, and what fails is tried again before
+/// anything later of its key. Times are durations since any fixed moment.
 #[derive(Debug)]
 pub struct Delivery<T> {
     backoff: Backoff,
@@ -82,6 +104,13 @@ pub enum Verdict<T> {
         /// Why.
         reason: String,
     },
+    /// It can never be delivered, and was left out.
+    Dropped {
+        /// What was left out.
+        entry: T,
+        /// Why.
+        reason: Rejection,
+    },
     /// It can never be delivered, and holds back what follows on its key.
     Blocked {
         /// What is blocked.
@@ -96,6 +125,17 @@ struct Queue<T> {
     entries: VecDeque<T>,
     /// Failures in a row of the first entry.
     failures: u32,
+}
+
+/// A batch that is being taken in.
+struct Round<T> {
+    now: Duration,
+    jitter: f64,
+    /// Nothing of it was acked.
+    failed: bool,
+    verdicts: Vec<Verdict<T>>,
+    /// Keys that are tried again at once.
+    again: Vec<ObjectKey>,
 }
 
 // === impl Backoff ===
@@ -137,8 +177,9 @@ impl<T: Clone> Delivery<T> {
         }
     }
 
-    /// Up to `most` entries to be tried now, each of another key. Every one of them is to be reported.
-    pub fn take(&mut self, now: Duration, most: usize) -> Vec<(ObjectKey, T)> {
+    /// Up to `most` entries to be tried now, of each key up to `of_key` in order, side by side. Every one of them is to be
+    /// reported, in this order. More than one of a key is for a sink that keeps their order whatever happens.
+    pub fn take(&mut self, now: Duration, most: usize, of_key: usize) -> Vec<(ObjectKey, T)> {
         if now < self.paused_until {
             return Vec::new();
         }
@@ -153,22 +194,23 @@ impl<T: Clone> Delivery<T> {
         while batch.len() < most
             && let Some(key) = self.ready.pop_front()
         {
-            if let Some(entry) = self.queues.get(&key).and_then(|queue| queue.entries.front()) {
-                batch.push((key, entry.clone()));
+            if let Some(queue) = self.queues.get(&key) {
+                let of_key = of_key.min(most - batch.len());
+                batch.extend(queue.entries.iter().take(of_key).map(|entry| (key.clone(), entry.clone())));
             }
         }
         self.in_flight += batch.len();
         batch
     }
 
-    /// Takes in what became of a batch that [`Delivery::take`] gave. For an entry that was rejected, `instead`
-    /// may give another one to be tried in its place.
+    /// Takes in what became of a batch that [`Delivery::take`] gave. What came behind a failure of its own key is tried again
+    /// behind it, whatever became of it.
     pub fn report(
         &mut self,
         batch: Vec<(ObjectKey, Outcome)>,
         now: Duration,
         jitter: f64,
-        mut instead: impl FnMut(&T, &Rejection) -> Option<T>,
+        policy: &mut impl Policy<T>,
     ) -> Vec<Verdict<T>> {
         self.in_flight = self.in_flight.saturating_sub(batch.len());
         let failed =
@@ -179,48 +221,85 @@ impl<T: Clone> Delivery<T> {
         } else if !batch.is_empty() {
             (self.failed_batches, self.paused_until) = (0, Duration::ZERO);
         }
-        let mut verdicts = Vec::with_capacity(batch.len());
-        let mut again = Vec::new();
-        for (key, outcome) in batch {
-            let Some(queue) = self.queues.get_mut(&key) else { continue };
-            let Some(entry) = queue.entries.front_mut() else { continue };
-            match outcome {
-                Outcome::Acked => {
-                    verdicts.extend(queue.entries.pop_front().map(Verdict::Settled));
-                    self.pending -= 1;
-                    queue.failures = 0;
-                    if queue.entries.is_empty() {
-                        self.queues.remove(&key);
-                    } else {
-                        self.ready.push_back(key);
-                    }
-                }
-                Outcome::Retry { reason, after } => {
-                    verdicts.push(Verdict::Retrying { entry: entry.clone(), reason });
-                    queue.failures += 1;
-                    // Where everything failed, the pause of the sink is the backoff of the key.
-                    let delay =
-                        if failed { Duration::ZERO } else { self.backoff.delay(queue.failures, jitter) };
-                    let delay = delay.max(after.unwrap_or_default());
-                    if delay.is_zero() {
-                        again.push(key);
-                    } else {
-                        self.waiting.insert((now + delay, key));
-                    }
-                }
-                Outcome::Rejected { reason } => {
-                    if let Some(other) = instead(entry, &reason) {
-                        *entry = other;
-                        again.push(key);
-                    } else {
-                        verdicts.push(Verdict::Blocked { entry: entry.clone(), reason: reason.clone() });
-                        self.blocked.insert(key, reason);
-                    }
+        let verdicts = Vec::with_capacity(batch.len());
+        let mut round = Round { now, jitter, failed, verdicts, again: Vec::new() };
+        let mut stuck = None;
+        let mut batch = batch.into_iter().peekable();
+        while let Some((key, outcome)) = batch.next() {
+            if stuck.as_ref() == Some(&key) {
+                continue;
+            }
+            if !self.settle(&key, outcome, policy, &mut round) {
+                stuck = Some(key);
+                continue;
+            }
+            self.pending -= 1;
+            if batch.peek().is_none_or(|(next, _)| *next != key) {
+                if self.queues.get(&key).is_some_and(|queue| queue.entries.is_empty()) {
+                    self.queues.remove(&key);
+                } else {
+                    self.ready.push_back(key);
                 }
             }
         }
-        again.into_iter().rev().for_each(|key| self.ready.push_front(key));
-        verdicts
+        round.again.into_iter().rev().for_each(|key| self.ready.push_front(key));
+        round.verdicts
+    }
+
+    /// Takes in one outcome. Says whether the entry is settled.
+    fn settle(
+        &mut self,
+        key: &ObjectKey,
+        outcome: Outcome,
+        policy: &mut impl Policy<T>,
+        round: &mut Round<T>,
+    ) -> bool {
+        let Some(queue) = self.queues.get_mut(key) else { return false };
+        let Some(entry) = queue.entries.front_mut() else { return false };
+        let refused = match outcome {
+            Outcome::Acked => None,
+            Outcome::Rejected { reason } => Some(reason),
+            Outcome::Retry { reason, after } => {
+                queue.failures += 1;
+                let given_up = policy.gives_up(entry, queue.failures, &reason);
+                if given_up.is_none() {
+                    round.verdicts.push(Verdict::Retrying { entry: entry.clone(), reason });
+                    // Where everything failed, the pause of the sink is the backoff of the key.
+                    let backoff = self.backoff.delay(queue.failures, round.jitter);
+                    let delay = if round.failed { Duration::ZERO } else { backoff };
+                    let delay = delay.max(after.unwrap_or_default());
+                    if delay.is_zero() {
+                        round.again.push(key.clone());
+                    } else {
+                        self.waiting.insert((round.now + delay, key.clone()));
+                    }
+                    return false;
+                }
+                given_up
+            }
+        };
+        let dropped = match refused {
+            None => None,
+            Some(reason) => match policy.resort(entry, &reason) {
+                Resort::Drop => Some(reason),
+                Resort::Instead(other) => {
+                    *entry = other;
+                    round.again.push(key.clone());
+                    return false;
+                }
+                Resort::Block => {
+                    round.verdicts.push(Verdict::Blocked { entry: entry.clone(), reason: reason.clone() });
+                    self.blocked.insert(key.clone(), reason);
+                    return false;
+                }
+            },
+        };
+        queue.failures = 0;
+        round.verdicts.extend(queue.entries.pop_front().map(|entry| match dropped {
+            None => Verdict::Settled(entry),
+            Some(reason) => Verdict::Dropped { entry, reason },
+        }));
+        true
     }
 
     /// Tries the blocked keys again, because something about the sink or the shape of Events changed.
@@ -282,6 +361,7 @@ impl std::fmt::Display for Rejection {
                 write!(f, "the message has {size} bytes, and the broker takes at most {limit}")
             }
             Self::Refused(why) => f.write_str(why),
+            Self::GivenUp(why) => write!(f, "given up: {why}"),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`ACCEPTED`] | [`VALID`] | [`INVALID`], [`KIND_NOT_SERVED`] |
 //! | [`SINK_READY`] | [`CONNECTED`] | a reason of the sink, e.g. `StreamNotFound`; [`INVALID`] |
-//! | [`DELIVERING`] | [`SYNCHRONIZED`], [`CATCHING_UP`], [`SNAPSHOT_RUNNING`] | [`INVALID`], [`KIND_NOT_SERVED`], [`FORBIDDEN`], [`STATE_NOT_STORED`], [`SINK_NOT_READY`], [`API_UNAVAILABLE`], [`BLOCKED`] |
+//! | [`DELIVERING`] | [`SYNCHRONIZED`], [`CATCHING_UP`], [`SNAPSHOT_RUNNING`] | [`INVALID`], [`KIND_NOT_SERVED`], [`FORBIDDEN`], [`STATE_NOT_STORED`], [`SINK_NOT_READY`], [`API_UNAVAILABLE`], [`BLOCKED`], [`SUSPENDED`] |
 //!
 //! `Unknown` with [`PENDING`]: the bridge has not found out yet.
 
@@ -51,6 +51,9 @@ pub const API_UNAVAILABLE: &str = "ApiUnavailable";
 pub const SINK_NOT_READY: &str = "SinkNotReady";
 /// The broker refuses the Events of some objects; `status.blocked` lists them. All others go out.
 pub const BLOCKED: &str = "Blocked";
+
+/// A person wants it so (`spec.suspend`). Nothing is lost: Events wait.
+pub const SUSPENDED: &str = "Suspended";
 
 /// What the API server takes as a condition's message, in bytes.
 const MAX_MESSAGE: usize = 32_768;

@@ -113,6 +113,9 @@ pub struct SubscriptionSpec {
     #[serde(default = "SubscriptionSpec::default_service_account")]
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub service_account_name: String,
+    /// Nothing is sent while it is true. What happens meanwhile is kept, within the quota, and sent afterwards.
+    #[serde(default)]
+    pub suspend: bool,
 }
 
 /// Objects of one kind.
@@ -200,6 +203,27 @@ pub struct DeliverySettings {
     /// What happens to an Event that is larger than the broker takes. `Reference`: only the identity of the object is
     /// sent. `Block`: nothing, and what follows for that object waits until a person helps.
     pub oversize: Oversize,
+    /// What happens to an Event that the broker refuses for good, or that was tried for as long as it should be. `Block`: it
+    /// waits, and so does all that follows for that object, until a person helps. `Drop`: it is left out, logged and counted.
+    pub on_reject: OnReject,
+    /// An Event is given up after so many attempts: `onReject` says what becomes of it. For ever unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_attempts: Option<i32>,
+    /// An Event is given up when an attempt fails so long after its change, e.g. `24h`. Never unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 32), regex(pattern = r"^[0-9][0-9a-z. ]*$"))]
+    pub max_age: Option<String>,
+}
+
+/// What happens to an Event that will not be delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnReject {
+    /// It waits, and so does all that follows for that object, and status says so.
+    #[default]
+    Block,
+    /// It is left out, with a record.
+    Drop,
 }
 
 /// What happens to an Event that is larger than the broker takes.
@@ -256,6 +280,12 @@ impl From<ChangeType> for ChangeKind {
 
 impl Default for DeliverySettings {
     fn default() -> Self {
-        Self { max_in_flight: 1024, oversize: Oversize::default() }
+        Self {
+            max_in_flight: 1024,
+            oversize: Oversize::default(),
+            on_reject: OnReject::default(),
+            max_attempts: None,
+            max_age: None,
+        }
     }
 }

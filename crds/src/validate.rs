@@ -4,6 +4,7 @@
 //! Next: core/src/route.rs
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use kube::ResourceExt;
 use kube::api::DynamicObject;
@@ -14,7 +15,7 @@ use tidings_core::change::{ChangeKind, ChangeKinds};
 use tidings_core::route::{Kind, Namespaces, Route, Selection};
 
 use crate::subscription::{
-    ChangeType, DeliverySettings, EventSettings, Oversize, Source, SourceNamespaces, Subscription,
+    ChangeType, DeliverySettings, EventSettings, OnReject, Oversize, Source, SourceNamespaces, Subscription,
     SubscriptionSpec,
 };
 
@@ -41,6 +42,8 @@ pub struct ValidSubscription {
     pub delivery: ValidDelivery,
     /// With whose rights it acts.
     pub service_account: String,
+    /// Nothing is sent.
+    pub suspend: bool,
 }
 
 /// How Events are delivered.
@@ -50,6 +53,12 @@ pub struct ValidDelivery {
     pub max_in_flight: usize,
     /// What happens to an Event that is larger than the broker takes.
     pub oversize: Oversize,
+    /// What happens to one that will not be delivered.
+    pub on_reject: OnReject,
+    /// An Event is given up after so many attempts.
+    pub max_attempts: Option<u32>,
+    /// An Event is given up when an attempt fails so long after its change.
+    pub max_age: Option<Duration>,
 }
 
 /// The resource in an object as it came from the API server or a file. An object that does not have the form of
@@ -66,7 +75,8 @@ pub fn read<T: DeserializeOwned>(object: &DynamicObject) -> Result<T, FieldError
 
 /// What the Subscription means, or every mistake in it.
 pub fn validate(subscription: &Subscription) -> Result<ValidSubscription, FieldErrors> {
-    let SubscriptionSpec { sources, on, event, sink, delivery, service_account_name } = &subscription.spec;
+    let SubscriptionSpec { sources, on, event, sink, delivery, service_account_name, suspend } =
+        &subscription.spec;
     let EventSettings { mode } = event;
     let mut errors = FieldErrors::new();
 
@@ -96,7 +106,7 @@ pub fn validate(subscription: &Subscription) -> Result<ValidSubscription, FieldE
     match sink {
         Some(sink) if errors.is_empty() => {
             let service_account = service_account_name.clone();
-            Ok(ValidSubscription { route, sink, mode: *mode, delivery, service_account })
+            Ok(ValidSubscription { route, sink, mode: *mode, delivery, service_account, suspend: *suspend })
         }
         _ => Err(errors),
     }
@@ -211,13 +221,34 @@ fn check_on(on: &[ChangeType], errors: &mut FieldErrors) -> ChangeKinds {
 }
 
 fn check_delivery(delivery: &DeliverySettings, errors: &mut FieldErrors) -> ValidDelivery {
-    let DeliverySettings { max_in_flight, oversize } = delivery;
+    let DeliverySettings { max_in_flight, oversize, on_reject, max_attempts, max_age } = delivery;
     let max = usize::try_from(*max_in_flight).ok().filter(|max| (1..=MAX_IN_FLIGHT).contains(max));
     if max.is_none() {
         let problem = format!("{max_in_flight} is not from 1 to {MAX_IN_FLIGHT}");
         errors.push(FieldError::new("spec.delivery.maxInFlight", problem));
     }
-    ValidDelivery { max_in_flight: max.unwrap_or(1), oversize: *oversize }
+    let attempts = max_attempts.map(|most| u32::try_from(most).ok().filter(|most| *most > 0));
+    if attempts == Some(None) {
+        errors.push(FieldError::new("spec.delivery.maxAttempts", "is at least 1; without it, for ever"));
+    }
+    let age = max_age.as_ref().and_then(|text| match text.parse::<tidings_config::duration::Duration>() {
+        Ok(age) if !age.get().is_zero() => Some(age.get()),
+        Ok(_) => {
+            errors.push(FieldError::new("spec.delivery.maxAge", "is more than nothing; without it, never"));
+            None
+        }
+        Err(error) => {
+            errors.push(FieldError::new("spec.delivery.maxAge", error.to_string()));
+            None
+        }
+    });
+    ValidDelivery {
+        max_in_flight: max.unwrap_or(1),
+        oversize: *oversize,
+        on_reject: *on_reject,
+        max_attempts: attempts.flatten(),
+        max_age: age,
+    }
 }
 
 /// What Kubernetes calls a DNS subdomain (RFC 1123).

@@ -117,8 +117,9 @@ async fn what_is_left_out_is_filled_in() -> Result<()> {
             "on": ["Snapshot", "Added", "Updated", "Deleted", "Left"],
             "event": {"mode": "Binary"},
             "sink": {"stdout": {"format": "Summary"}},
-            "delivery": {"maxInFlight": 1024, "oversize": "Reference"},
+            "delivery": {"maxInFlight": 1024, "oversize": "Reference", "onReject": "Block"},
             "serviceAccountName": "default",
+            "suspend": false,
         })
     );
     let read = read::<Subscription>(&created).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
@@ -193,6 +194,10 @@ async fn what_makes_no_sense_is_refused_with_the_reason() -> Result<()> {
             "spec.delivery.maxInFlight: Invalid value: \"string\"",
         ),
         (with("delivery", json!({"oversize": "Shrink"})), "spec.delivery.oversize: Unsupported value"),
+        (with("delivery", json!({"onReject": "Retry"})), "spec.delivery.onReject: Unsupported value"),
+        (with("delivery", json!({"maxAttempts": 0})), "spec.delivery.maxAttempts: Invalid value: 0"),
+        (with("delivery", json!({"maxAge": "soon"})), "spec.delivery.maxAge"),
+        (with("serviceAccountName", json!("Nobody")), "spec.serviceAccountName"),
     ];
     for (index, (spec, reason)) in cases.iter().enumerate() {
         let object = subscription(&format!("refused-{index}"), spec.clone());
@@ -215,7 +220,7 @@ async fn what_makes_no_sense_is_refused_with_the_reason() -> Result<()> {
 async fn a_field_that_does_not_exist_is_refused_by_strict_clients() -> Result<()> {
     let (client, namespace) = start("strict").await?;
     let spec =
-        json!({"sources": [{"apiVersion": "v1", "kind": "Pod"}], "sink": {"stdout": {}}, "suspend": true});
+        json!({"sources": [{"apiVersion": "v1", "kind": "Pod"}], "sink": {"stdout": {}}, "suspended": true});
     // As kubectl asks.
     let uri =
         format!("/apis/tidings.dev/v1alpha1/namespaces/{namespace}/subscriptions?fieldValidation=Strict");
@@ -223,7 +228,7 @@ async fn a_field_that_does_not_exist_is_refused_by_strict_clients() -> Result<()
         .header("content-type", "application/json")
         .body(serde_json::to_vec(&subscription("strict", spec))?)?;
     let error = client.request::<Value>(request).await.unwrap_err().to_string();
-    assert!(error.contains("unknown field \"spec.suspend\""), "{error}");
+    assert!(error.contains("unknown field \"spec.suspended\""), "{error}");
     Ok(())
 }
 

@@ -95,3 +95,21 @@ async fn a_malformed_edit_leaves_the_last_valid_version_in_force() {
     stage.write("milk", "two").await;
     assert_eq!(lines(&stage.hears(2).await), ["added milk", "updated milk"]);
 }
+
+#[tokio::test]
+async fn a_suspended_subscription_is_sent_nothing_until_it_is_resumed_and_then_everything() {
+    let stage = stage("suspend").await;
+    stage.create_stream().await;
+    stage.subscribe("orders", |spec| spec["suspend"] = true.into()).await;
+    stage.says("orders", "Delivering", "False", "Suspended").await;
+    stage.write("milk", "one").await;
+    stage.write("milk", "two").await;
+    stage.delete("milk").await;
+    // Nothing comes while it says so.
+    stage.says("orders", "Delivering", "False", "Suspended").await;
+    assert_eq!(lines(&stage.events().await), [""; 0]);
+    stage.edit("orders", json!({"suspend": false})).await;
+    stage.says("orders", "Delivering", "True", "Synchronized").await;
+    let events = stage.hears(3).await;
+    assert_eq!(lines(&events), ["added milk", "updated milk", "deleted milk"]);
+}

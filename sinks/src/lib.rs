@@ -44,6 +44,8 @@ pub struct Target {
     pub encoder: Encoder,
     /// Takes them.
     pub sink: Arc<dyn Sink>,
+    /// Whether the sink keeps the order of Messages of one key within a call, whatever fails: then a call may have several.
+    pub ordered: bool,
 }
 
 /// What cannot even be tried.
@@ -82,7 +84,7 @@ impl Target {
     /// Takes nothing, and says why.
     pub fn unusable(not_ready: NotReady) -> Self {
         let encoder = Encoder::Stdout(StdoutEncoder::new(StdoutFormat::Json, false));
-        Self { encoder, sink: Arc::new(Unusable(not_ready)) }
+        Self { encoder, sink: Arc::new(Unusable(not_ready)), ordered: false }
     }
 }
 
@@ -131,6 +133,7 @@ impl Connection {
             (Self::Nats(connection), ValidAddress::Nats(address)) => Ok(Target {
                 encoder: Encoder::Nats(NatsEncoder::new(address, mode)),
                 sink: Arc::new(NatsSink::new(connection.clone(), address)),
+                ordered: false,
             }),
             (Self::Stdout, ValidAddress::Stdout(valid)) => Ok(stdout::to_stdout(*valid)),
             (connection, address) => {

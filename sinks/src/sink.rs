@@ -17,12 +17,13 @@
 //!   is wrong.
 //!
 //! `deliver` always comes back: a broker that says nothing leads to `Retry` after a bounded time without any
-//! progress. Messages of one call have nothing to do with each other: one that fails takes none of its
+//! progress. Messages of different keys have nothing to do with each other: one that fails takes none of its
 //! neighbours with it.
 //!
 //! # Order
 //!
-//! Between calls that overlap there is no order, so the caller never has two Messages of one key under way.
+//! Between calls that overlap there is no order, so the caller never has Messages of one key in two of them; and within a
+//! call only where the sink says that it keeps their order, also when one of them fails ([`crate::Target::ordered`]).
 //!
 //! Wrong: the second version may overtake the first, or be stored although the first was not.
 //!

@@ -28,5 +28,6 @@ pub fn to_writer(valid: ValidStdout, colour: bool, writer: Box<dyn Write + Send>
     Target {
         encoder: Encoder::Stdout(StdoutEncoder::new(format, colour)),
         sink: Arc::new(StdoutSink::new(writer)),
+        ordered: true,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
-use tidings_core::delivery::{Delivery, Outcome, Rejection, Verdict};
+use tidings_core::delivery::{Delivery, Outcome, Policy, Rejection, Resort, Verdict};
 use tidings_core::event::Event;
 use tidings_core::object::ObjectKey;
 use tidings_sinks::Target;
@@ -78,6 +78,15 @@ struct Opened {
     as_reference: bool,
 }
 
+/// What is done about Events that cannot be delivered.
+struct Terms {
+    settings: DeliverySettings,
+    /// In milliseconds since 1970.
+    now: u64,
+    /// How many were made smaller.
+    shrunk: u64,
+}
+
 // === impl Worker ===
 
 impl Worker {
@@ -113,7 +122,7 @@ impl Worker {
             while let Ok(change) = self.inputs.changes.try_recv() {
                 self.source(change);
             }
-            if farewell != Some(Farewell::InFlight) {
+            if farewell != Some(Farewell::InFlight) && !self.settings.suspended {
                 self.pull();
                 self.start_batches();
             }
@@ -160,7 +169,8 @@ impl Worker {
     /// Whether nothing is left for who says farewell like this.
     fn is_done(&self, farewell: Farewell) -> bool {
         let delivered = self.delivery.pending() == self.delivery.held_back() && self.reading.is_none();
-        self.batches.is_empty() && (farewell == Farewell::InFlight || delivered)
+        let nothing_more = farewell == Farewell::InFlight || self.settings.suspended || delivered;
+        self.batches.is_empty() && nothing_more
     }
 
     fn source(&mut self, change: SourceChange) {
@@ -241,7 +251,9 @@ impl Worker {
 
     /// Ready when something may be tried again.
     fn wake(&self) -> impl Future<Output = ()> + use<> {
-        let room = self.batches.len() < BATCHES && self.delivery.in_flight() < self.settings.max_in_flight;
+        let room = self.batches.len() < BATCHES
+            && self.delivery.in_flight() < self.settings.max_in_flight
+            && !self.settings.suspended;
         let at = self.delivery.next_attempt().filter(|_| room).filter(|at| *at > self.clock.now());
         let at = at.map(|at| self.clock.instant(at));
         async move {
@@ -257,7 +269,8 @@ impl Worker {
             let room = self.settings.max_in_flight.saturating_sub(self.delivery.in_flight());
             // Several batches share the window, so that acks of one make room while others wait.
             let most = room.min(self.settings.max_in_flight.div_ceil(BATCHES / 2));
-            let batch = self.delivery.take(self.clock.now(), most);
+            let of_key = if self.target.ordered { most } else { 1 };
+            let batch = self.delivery.take(self.clock.now(), most, of_key);
             if batch.is_empty() {
                 return;
             }
@@ -275,21 +288,11 @@ impl Worker {
     }
 
     fn settle(&mut self, batch: Vec<(ObjectKey, Outcome)>) {
-        let shrink = self.settings.shrink_oversize;
-        let mut shrunk = 0;
-        let instead = |opened: &Arc<Opened>, reason: &Rejection| match reason {
-            Rejection::TooLarge { .. } if shrink && !opened.as_reference => {
-                shrunk += 1;
-                let Opened { record, watch, generation, .. } = &**opened;
-                let (record, watch, generation) = (record.clone(), *watch, *generation);
-                Some(Arc::new(Opened { record, watch, generation, as_reference: true }))
-            }
-            _ => None,
-        };
-        let verdicts = self.delivery.report(batch, self.clock.now(), clock::jitter(), instead);
+        let mut terms = Terms { settings: self.settings, now: self.clock.unix_millis(), shrunk: 0 };
+        let verdicts = self.delivery.report(batch, self.clock.now(), clock::jitter(), &mut terms);
         let report = self.report.clone();
         let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-        report.shrunk += shrunk;
+        report.shrunk += terms.shrunk;
         let mut settled: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for verdict in verdicts {
             match verdict {
@@ -305,15 +308,19 @@ impl Worker {
                     report.last_error = Some((self.clock.unix_seconds(), reason));
                 }
                 Verdict::Blocked { entry, reason } => {
-                    report.rejected += 1;
-                    self.metrics.rejected.inc();
-                    let key = entry.record.change.key();
-                    let subscription =
-                        self.sources.get(&entry.watch).map(|source| &*source.context.subscription);
-                    tracing::error!(
-                        subscription, %key, %reason, "an event was rejected; later events of its key wait"
+                    self.refused(
+                        &mut report,
+                        &entry,
+                        &reason,
+                        "an event was rejected; later events of its key wait",
                     );
-                    report.last_error = Some((self.clock.unix_seconds(), format!("{key}: {reason}")));
+                }
+                Verdict::Dropped { entry, reason } => {
+                    self.refused(&mut report, &entry, &reason, "an event was rejected, and is left out");
+                    report.dropped += 1;
+                    self.metrics.dropped.inc();
+                    self.held_bytes -= entry.record.change.size();
+                    settled.entry(entry.watch).or_default().push(entry.record.number);
                 }
             }
         }
@@ -322,6 +329,18 @@ impl Worker {
                 source.journal.settle(source.slot, &numbers);
             }
         }
+    }
+
+    /// Says of an Event that the broker will not take it.
+    fn refused(&self, report: &mut LaneReport, entry: &Opened, reason: &Rejection, what: &'static str) {
+        report.rejected += 1;
+        self.metrics.rejected.inc();
+        let Opened { record, watch, .. } = entry;
+        let key = record.change.key();
+        let subscription = self.sources.get(watch).map(|source| &*source.context.subscription);
+        let version = record.change.meta().map(|meta| meta.resource_version.0);
+        tracing::error!(subscription, %key, version, %reason, "{what}");
+        report.last_error = Some((self.clock.unix_seconds(), format!("{key}: {reason}")));
     }
 
     fn checked(&mut self, ready: Result<(), NotReady>) {
@@ -368,6 +387,7 @@ impl Worker {
             report.last_error = Some((self.clock.unix_seconds(), message));
         }
         report.left_out = left_out;
+        report.suspended = self.settings.suspended;
         report.decided = decided;
         report.positions = standings.into_iter().map(|(watch, standing)| (watch, standing.settled)).collect();
         if report.blocked_keys != blocked.len() {
@@ -379,6 +399,34 @@ impl Worker {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, LaneReport> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Terms ===
+
+impl Policy<Arc<Opened>> for Terms {
+    fn gives_up(&mut self, entry: &Arc<Opened>, failures: u32, reason: &str) -> Option<Rejection> {
+        let age = Duration::from_millis(self.now.saturating_sub(entry.record.decided));
+        if self.settings.max_attempts.is_some_and(|most| failures >= most) {
+            return Some(Rejection::GivenUp(format!(
+                "{failures} attempts failed, the last because {reason}"
+            )));
+        }
+        let old = self.settings.max_age.is_some_and(|most| age >= most);
+        old.then(|| Rejection::GivenUp(format!("it is {} s old: {reason}", age.as_secs())))
+    }
+
+    fn resort(&mut self, entry: &Arc<Opened>, reason: &Rejection) -> Resort<Arc<Opened>> {
+        match reason {
+            Rejection::TooLarge { .. } if self.settings.shrink_oversize && !entry.as_reference => {
+                self.shrunk += 1;
+                let Opened { record, watch, generation, .. } = &**entry;
+                let (record, watch, generation) = (record.clone(), *watch, *generation);
+                Resort::Instead(Arc::new(Opened { record, watch, generation, as_reference: true }))
+            }
+            _ if self.settings.drop_rejected => Resort::Drop,
+            _ => Resort::Block,
+        }
     }
 }
 

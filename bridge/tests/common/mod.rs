@@ -45,7 +45,7 @@ struct Recorded {
 impl Recorder {
     pub(crate) fn target(&self) -> Target {
         let encoder = Encoder::Stdout(StdoutEncoder::new(StdoutFormat::Json, false));
-        Target { encoder, sink: Arc::new(self.clone()) }
+        Target { encoder, sink: Arc::new(self.clone()), ordered: false }
     }
 
     pub(crate) fn fail(&self, failing: bool) {
@@ -170,7 +170,7 @@ pub(crate) fn pipeline_with(
 
 pub(crate) fn delivery() -> DeliverySettings {
     let backoff = Backoff { first: Duration::from_millis(10), max: Duration::from_millis(100) };
-    DeliverySettings { max_in_flight: 64, shrink_oversize: true, backoff }
+    DeliverySettings::new(64, backoff)
 }
 
 pub(crate) fn todo_kind(group: &str) -> Kind {

@@ -2,6 +2,7 @@
 //! else; but it answers late, refuses, loses its own acks, and goes away for a while.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -47,8 +48,13 @@ struct Pipe {
     topic: String,
     /// So many Messages may be under way.
     window: usize,
+    /// It keeps the order of a key by itself.
+    ordered: bool,
     fence: Fence,
+    /// Keys of calls.
     under_way: Mutex<BTreeSet<String>>,
+    /// How many Messages that are.
+    sent: AtomicUsize,
 }
 
 /// What becomes of one Message.
@@ -81,7 +87,18 @@ impl Broker {
         let valid = ValidNatsAddress { stream: None, subject };
         let encoder = Encoder::Nats(NatsEncoder::new(&valid, ContentMode::Binary));
         let (broker, topic, fence) = (self.clone(), uid.to_owned(), fence.clone());
-        Target { encoder, sink: Arc::new(Pipe { broker, topic, window, fence, under_way: Mutex::default() }) }
+        // Every other one keeps the order of a key by itself.
+        let ordered = uid.bytes().next_back().is_some_and(|last| last % 2 == 0);
+        let sink = Arc::new(Pipe {
+            broker,
+            topic,
+            window,
+            ordered,
+            fence,
+            under_way: Mutex::default(),
+            sent: AtomicUsize::default(),
+        });
+        Target { encoder, sink, ordered }
     }
 
     /// The part of Messages that something happens to.
@@ -201,25 +218,39 @@ impl Sink for Pipe {
     async fn deliver(&self, messages: &[Message]) -> Vec<Outcome> {
         self.fence.passage(Edge::Any).await;
         let trace = self.broker.0.lock().unwrap().trace.clone();
-        for message in messages {
+        let keys: BTreeSet<_> = messages.iter().map(|message| message.key.to_string()).collect();
+        if !self.ordered && keys.len() < messages.len() {
+            trace.complain(format!("{} Messages of {} keys in one call", messages.len(), keys.len()));
+        }
+        {
             let under_way = &mut *self.under_way.lock().unwrap();
-            if !under_way.insert(message.key.to_string()) {
-                trace.complain(format!("two Messages of {} are under way", message.key));
+            for key in &keys {
+                if !under_way.insert(key.clone()) {
+                    trace.complain(format!("Messages of {key} are under way in two calls"));
+                }
             }
-            if under_way.len() > self.window {
-                trace.complain(format!("{} Messages are under way", under_way.len()));
-            }
+        }
+        let count = self.sent.fetch_add(messages.len(), Ordering::Relaxed) + messages.len();
+        if count > self.window {
+            trace.complain(format!("{count} Messages are under way"));
         }
         let latency = self.broker.latency();
         tokio::time::sleep(latency).await;
         let mut outcomes = Vec::with_capacity(messages.len());
+        let mut failed = BTreeSet::new();
         for message in messages {
             if self.fence.is_closed() {
                 break;
             }
+            if failed.contains(&message.key) {
+                // Whoever keeps order stores nothing behind what it did not store.
+                outcomes.push(Outcome::Retry { reason: "what came before failed".to_owned(), after: None });
+                continue;
+            }
             let inner = &mut *self.broker.0.lock().unwrap();
             if inner.is_down(&self.topic) {
                 outcomes.push(inner.retry("the broker is down"));
+                failed.insert(message.key.clone());
                 continue;
             }
             outcomes.push(match inner.fate() {
@@ -234,21 +265,29 @@ impl Sink for Pipe {
                     inner.store(&self.topic, message);
                     inner.retry("the ack was lost")
                 }
-                Fate::Refused => inner.retry("refused by the simulation"),
+                Fate::Refused => {
+                    failed.insert(message.key.clone());
+                    inner.retry("refused by the simulation")
+                }
             });
         }
         // The ack takes its time, too.
         let latency = self.broker.latency();
         tokio::time::sleep(latency).await;
         self.fence.passage(Edge::Any).await;
+        self.sent.fetch_sub(messages.len(), Ordering::Relaxed);
         let under_way = &mut *self.under_way.lock().unwrap();
         for message in messages {
             under_way.remove(message.key.as_str());
         }
         let inner = &mut *self.broker.0.lock().unwrap();
         let topic = inner.topic(&self.topic);
+        // What comes behind a failure of its key is sent again behind it.
+        let mut failed = BTreeSet::new();
         for (message, outcome) in messages.iter().zip(&outcomes) {
-            if *outcome == Outcome::Acked {
+            if *outcome != Outcome::Acked {
+                failed.insert(&message.key);
+            } else if !failed.contains(&message.key) {
                 let id = message.headers.iter().find(|(name, _)| name == "ce-id");
                 topic.acked(id.map_or("", |(_, id)| id));
             }

@@ -207,6 +207,6 @@ impl Owner {
 
     fn delivery(&self) -> DeliverySettings {
         let backoff = Backoff { first: Duration::from_millis(10), max: Duration::from_secs(1) };
-        DeliverySettings { max_in_flight: self.window, shrink_oversize: true, backoff }
+        DeliverySettings::new(self.window, backoff)
     }
 }

@@ -37,47 +37,87 @@ fn report(
     now: Duration,
 ) -> Vec<Verdict<&'static str>> {
     let batch = outcomes.iter().map(|(name, outcome)| (key(name), outcome.clone())).collect();
-    delivery.report(batch, now, 1.0, |_, _| None)
+    delivery.report(batch, now, 1.0, &mut Block)
+}
+
+/// What is rejected stays, and nothing is given up.
+struct Block;
+
+impl Policy<&'static str> for Block {
+    fn gives_up(&mut self, _: &&'static str, _: u32, _: &str) -> Option<Rejection> {
+        None
+    }
+
+    fn resort(&mut self, _: &&'static str, _: &Rejection) -> Resort<&'static str> {
+        Resort::Block
+    }
+}
+
+/// After so many failures an entry is given up; what is given up, or rejected, is left out.
+struct Drop(u32);
+
+impl Policy<&'static str> for Drop {
+    fn gives_up(&mut self, _: &&'static str, failures: u32, reason: &str) -> Option<Rejection> {
+        (failures >= self.0).then(|| Rejection::GivenUp(reason.to_owned()))
+    }
+
+    fn resort(&mut self, _: &&'static str, _: &Rejection) -> Resort<&'static str> {
+        Resort::Drop
+    }
+}
+
+/// A smaller one takes the place of what is rejected.
+struct Shrink;
+
+impl Policy<&'static str> for Shrink {
+    fn gives_up(&mut self, _: &&'static str, _: u32, _: &str) -> Option<Rejection> {
+        None
+    }
+
+    fn resort(&mut self, entry: &&'static str, _: &Rejection) -> Resort<&'static str> {
+        assert_eq!(*entry, "a1");
+        Resort::Instead("a1 small")
+    }
 }
 
 #[test]
 fn one_of_a_key_is_under_way_at_a_time() {
     let mut delivery = filled();
-    assert_eq!(entries(&delivery.take(seconds(0), 10)), ["a1", "b1"]);
-    assert!(delivery.take(seconds(0), 10).is_empty());
+    assert_eq!(entries(&delivery.take(seconds(0), 10, 1)), ["a1", "b1"]);
+    assert!(delivery.take(seconds(0), 10, 1).is_empty());
     assert_eq!(
         report(&mut delivery, &[("a", Outcome::Acked), ("b", Outcome::Acked)], seconds(0)),
         [Verdict::Settled("a1"), Verdict::Settled("b1")]
     );
-    assert_eq!(entries(&delivery.take(seconds(0), 10)), ["a2"]);
+    assert_eq!(entries(&delivery.take(seconds(0), 10, 1)), ["a2"]);
     assert_eq!((delivery.pending(), delivery.in_flight()), (2, 1));
 }
 
 #[test]
 fn a_key_in_trouble_holds_back_only_itself() {
     let mut delivery = filled();
-    delivery.take(seconds(0), 10);
+    delivery.take(seconds(0), 10, 1);
     report(&mut delivery, &[("a", retry()), ("b", Outcome::Acked)], seconds(0));
     delivery.push(&key("b"), "b2");
-    assert_eq!(entries(&delivery.take(seconds(0), 10)), ["b2"]);
+    assert_eq!(entries(&delivery.take(seconds(0), 10, 1)), ["b2"]);
     report(&mut delivery, &[("b", Outcome::Acked)], seconds(0));
     assert_eq!(delivery.next_attempt(), Some(Duration::from_millis(100)));
-    assert_eq!(entries(&delivery.take(seconds(1), 10)), ["a1"]);
+    assert_eq!(entries(&delivery.take(seconds(1), 10, 1)), ["a1"]);
 }
 
 #[test]
 fn a_batch_that_fails_as_a_whole_pauses_the_sink_and_is_tried_again_with_one() {
     let mut delivery = filled();
-    delivery.take(seconds(0), 10);
+    delivery.take(seconds(0), 10, 1);
     report(&mut delivery, &[("a", retry()), ("b", retry())], seconds(0));
-    assert!(delivery.take(Duration::from_millis(99), 10).is_empty());
+    assert!(delivery.take(Duration::from_millis(99), 10, 1).is_empty());
     assert_eq!(delivery.next_attempt(), Some(Duration::from_millis(100)));
-    let probe = delivery.take(Duration::from_millis(100), 10);
+    let probe = delivery.take(Duration::from_millis(100), 10, 1);
     assert_eq!(probe.len(), 1);
-    assert!(delivery.take(Duration::from_millis(100), 10).is_empty());
+    assert!(delivery.take(Duration::from_millis(100), 10, 1).is_empty());
     let name = probe[0].0.name().to_owned();
     report(&mut delivery, &[(&name, Outcome::Acked)], seconds(1));
-    assert_eq!(delivery.take(seconds(1), 10).len(), 2);
+    assert_eq!(delivery.take(seconds(1), 10, 1).len(), 2);
 }
 
 #[test]
@@ -90,17 +130,17 @@ fn backoff_doubles_up_to_its_bound() {
 #[test]
 fn the_brokers_own_time_is_respected() {
     let mut delivery = filled();
-    delivery.take(seconds(0), 10);
+    delivery.take(seconds(0), 10, 1);
     let later = Outcome::Retry { reason: "slow down".into(), after: Some(seconds(7)) };
     report(&mut delivery, &[("a", later), ("b", Outcome::Acked)], seconds(0));
-    assert!(delivery.take(seconds(6), 10).is_empty());
-    assert_eq!(entries(&delivery.take(seconds(7), 10)), ["a1"]);
+    assert!(delivery.take(seconds(6), 10, 1).is_empty());
+    assert_eq!(entries(&delivery.take(seconds(7), 10, 1)), ["a1"]);
 }
 
 #[test]
 fn a_rejected_entry_blocks_its_key_until_it_is_unblocked() {
     let mut delivery = filled();
-    delivery.take(seconds(0), 10);
+    delivery.take(seconds(0), 10, 1);
     let verdicts = report(&mut delivery, &[("a", rejected()), ("b", Outcome::Acked)], seconds(0));
     assert_eq!(
         verdicts,
@@ -109,21 +149,72 @@ fn a_rejected_entry_blocks_its_key_until_it_is_unblocked() {
             Verdict::Settled("b1")
         ]
     );
-    assert!(delivery.take(seconds(100), 10).is_empty());
+    assert!(delivery.take(seconds(100), 10, 1).is_empty());
     assert_eq!((delivery.pending(), delivery.blocked().len()), (3, 1));
     delivery.unblock();
-    assert_eq!(entries(&delivery.take(seconds(100), 10)), ["a1"]);
+    assert_eq!(entries(&delivery.take(seconds(100), 10, 1)), ["a1"]);
 }
 
 #[test]
 fn another_entry_may_take_the_place_of_a_rejected_one() {
     let mut delivery = filled();
-    delivery.take(seconds(0), 10);
+    delivery.take(seconds(0), 10, 1);
     let too_large = Outcome::Rejected { reason: Rejection::TooLarge { size: 2, limit: 1 } };
-    let verdicts = delivery.report(vec![(key("a"), too_large)], seconds(0), 1.0, |entry, _| {
-        assert_eq!(*entry, "a1");
-        Some("a1 small")
-    });
+    let verdicts = delivery.report(vec![(key("a"), too_large)], seconds(0), 1.0, &mut Shrink);
     assert_eq!(verdicts, []);
-    assert_eq!(entries(&delivery.take(seconds(0), 10)), ["a1 small"]);
+    assert_eq!(entries(&delivery.take(seconds(0), 10, 1)), ["a1 small"]);
+}
+
+#[test]
+fn what_is_given_up_is_left_out_and_its_key_goes_on() {
+    let mut delivery = filled();
+    for attempt in 1..=2 {
+        delivery.take(seconds(attempt), 10, 1);
+        let batch = vec![(key("a"), retry()), (key("b"), Outcome::Acked)];
+        let verdicts = delivery.report(batch, seconds(attempt), 1.0, &mut Drop(2));
+        let reason = Rejection::GivenUp("no answer".into());
+        match attempt {
+            1 => assert_eq!(verdicts.len(), 2),
+            _ => assert_eq!(verdicts, [Verdict::Dropped { entry: "a1", reason }]),
+        }
+    }
+    assert_eq!(entries(&delivery.take(seconds(9), 10, 1)), ["a2"]);
+    assert_eq!(delivery.pending(), 2);
+}
+
+#[test]
+fn several_of_a_key_are_under_way_together_where_the_sink_keeps_their_order() {
+    let mut delivery = filled();
+    assert_eq!(entries(&delivery.take(seconds(0), 3, 10)), ["a1", "a2", "a3"]);
+    assert_eq!(entries(&delivery.take(seconds(0), 10, 10)), ["b1"]);
+    delivery.push(&key("a"), "a4");
+    assert!(delivery.take(seconds(0), 10, 10).is_empty(), "of the key there is a batch under way");
+    let acked = ["a", "a", "a"].map(|name| (name, Outcome::Acked));
+    assert_eq!(report(&mut delivery, &acked, seconds(0)).len(), 3);
+    assert_eq!(entries(&delivery.take(seconds(0), 10, 10)), ["a4"]);
+    assert_eq!((delivery.pending(), delivery.in_flight()), (2, 2));
+}
+
+#[test]
+fn everything_behind_a_failure_of_its_key_is_sent_again_in_order() {
+    for (outcome, blocked) in [(retry(), false), (rejected(), true)] {
+        let mut delivery = filled();
+        assert_eq!(entries(&delivery.take(seconds(0), 10, 10)), ["a1", "a2", "a3", "b1"]);
+        let outcomes = [("a", Outcome::Acked), ("a", outcome), ("a", Outcome::Acked), ("b", Outcome::Acked)];
+        let verdicts = report(&mut delivery, &outcomes, seconds(0));
+        assert_eq!((&verdicts[0], verdicts.len()), (&Verdict::Settled("a1"), 3));
+        assert_eq!((delivery.pending(), delivery.blocked().len()), (2, usize::from(blocked)));
+        delivery.unblock();
+        assert_eq!(entries(&delivery.take(seconds(1), 10, 10)), ["a2", "a3"]);
+    }
+}
+
+#[test]
+fn a_smaller_one_in_the_place_of_a_large_one_goes_before_what_follows() {
+    let mut delivery = filled();
+    delivery.take(seconds(0), 10, 10);
+    let outcomes = [("a", rejected()), ("a", Outcome::Acked), ("a", Outcome::Acked), ("b", Outcome::Acked)];
+    let batch = outcomes.iter().map(|(name, outcome)| (key(name), outcome.clone())).collect();
+    delivery.report(batch, seconds(0), 1.0, &mut Shrink);
+    assert_eq!(entries(&delivery.take(seconds(0), 10, 10)), ["a1 small", "a2", "a3"]);
 }

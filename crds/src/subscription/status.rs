@@ -66,8 +66,10 @@ pub struct Counts {
     pub acked: i64,
     /// Attempts that failed and were, or will be, made again.
     pub retried: i64,
-    /// Events that the broker refused for good.
+    /// Events that the broker refused for good, or that were given up.
     pub rejected: i64,
+    /// Those of them that were left out (`onReject: Drop`).
+    pub dropped: i64,
     /// Objects that could not be read, and were left out.
     pub skipped: i64,
 }

@@ -29,6 +29,8 @@ struct Away {
     back: AtomicBool,
     /// It says that it is well, and takes nothing.
     lies: AtomicBool,
+    /// It says that it will never take what it is given.
+    refuses: AtomicBool,
     attempts: AtomicU64,
     checks: AtomicU64,
 }
@@ -45,6 +47,8 @@ impl Sink for Away {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         let outcome = if self.back.load(Ordering::Relaxed) {
             Outcome::Acked
+        } else if self.refuses.load(Ordering::Relaxed) {
+            Outcome::Rejected { reason: Rejection::Refused("it is not wanted".to_owned()) }
         } else {
             Outcome::Retry { reason: "it is away".to_owned(), after: None }
         };
@@ -56,12 +60,18 @@ impl Sink for Away {
 
 /// A lane to `sink` with one Change to tell, tried at most every half an hour.
 async fn lane(sink: Arc<Away>) -> (Lane, Journal) {
+    lane_with(sink, settings()).await
+}
+
+fn settings() -> DeliverySettings {
     let max = Duration::from_mins(30);
-    let backoff = Backoff { first: Duration::from_millis(100), max };
-    let settings = DeliverySettings { max_in_flight: 16, shrink_oversize: true, backoff };
+    DeliverySettings::new(16, Backoff { first: Duration::from_millis(100), max })
+}
+
+async fn lane_with(sink: Arc<Away>, settings: DeliverySettings) -> (Lane, Journal) {
     let encoder = Encoder::Stdout(StdoutEncoder::new(StdoutFormat::Json, false));
     let metrics = Metrics::default().delivery("shop/orders");
-    let lane = Lane::start(1, Target { encoder, sink }, settings, metrics, Clock::start());
+    let lane = Lane::start(1, Target { encoder, sink, ordered: false }, settings, metrics, Clock::start());
 
     let journal = Journal::new(Memory::new(1 << 20));
     journal.follow(Slot(0), lane.sender().wake());
@@ -121,4 +131,45 @@ async fn a_sink_that_says_it_is_well_and_takes_nothing_is_not_hammered() {
     assert!(tokio::time::timeout(Duration::from_hours(2), settled_after(&journal)).await.is_err());
     let attempts = sink.attempts.load(Ordering::Relaxed);
     assert!(attempts < 40, "{attempts} attempts in two hours");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_is_left_out_and_counted_where_that_is_wanted() {
+    let sink = Arc::new(Away::default());
+    sink.refuses.store(true, Ordering::Relaxed);
+    let (lane, journal) = lane_with(sink, DeliverySettings { drop_rejected: true, ..settings() }).await;
+    settled_after(&journal).await;
+    let report = lane.report();
+    assert_eq!((report.acked, report.rejected, report.dropped, report.blocked_keys), (0, 1, 1, 0));
+    assert_eq!(report.last_error.unwrap().1, "shop/milk: it is not wanted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_tried_for_long_enough_is_given_up() {
+    let attempts = DeliverySettings { max_attempts: Some(3), ..settings() };
+    let age = DeliverySettings { max_age: Some(Duration::from_hours(1)), ..settings() };
+    for (settings, why) in [(attempts, "given up: 3 attempts failed"), (age, "given up: it is ")] {
+        let sink = Arc::new(Away::default());
+        let (lane, _journal) = lane_with(sink.clone(), settings).await;
+        while lane.report().blocked_keys == 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let blocked = lane.report().blocked;
+        assert!(blocked[0].1.starts_with(why) && blocked[0].1.contains("it is away"), "{blocked:?}");
+        let attempts = sink.attempts.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_hours(10)).await;
+        assert_eq!(sink.attempts.load(Ordering::Relaxed), attempts);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_suspended_is_sent_nothing_until_the_end_of_that() {
+    let sink = Arc::new(Away::default());
+    sink.back.store(true, Ordering::Relaxed);
+    let (lane, journal) = lane_with(sink.clone(), DeliverySettings { suspended: true, ..settings() }).await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    assert_eq!((sink.attempts.load(Ordering::Relaxed), journal.standing(Slot(0)).open), (0, 1));
+    assert!(lane.report().suspended);
+    lane.resettle(settings());
+    settled_after(&journal).await;
 }
