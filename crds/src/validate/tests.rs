@@ -42,7 +42,16 @@ fn the_least_that_can_be_written_means_everything_in_its_own_namespace() {
     assert_eq!(route.selections, BTreeMap::from([(todo, only(&["shop"]))]));
     assert_eq!(route.on, ChangeKinds::ALL);
     assert_eq!(mode, ContentMode::Binary);
-    assert_eq!(delivery, ValidDelivery { max_in_flight: 1024, oversize: Oversize::Reference });
+    assert_eq!(
+        delivery,
+        ValidDelivery {
+            max_in_flight: 1024,
+            oversize: Oversize::Reference,
+            on_reject: OnReject::Block,
+            max_attempts: None,
+            max_age: None,
+        }
+    );
 }
 
 #[test]
@@ -62,7 +71,7 @@ fn everything_that_can_be_written_arrives() {
     assert_eq!(valid.route.selections[&Kind::new("k8sasbackend.com/v1", "Todo")], only(&["a", "b", "shop"]));
     assert_eq!(valid.route.on, ChangeKinds::of([ChangeKind::Added, ChangeKind::Deleted]));
     assert_eq!(valid.mode, ContentMode::Structured);
-    assert_eq!(valid.delivery, ValidDelivery { max_in_flight: 1, oversize: Oversize::Block });
+    assert_eq!((valid.delivery.max_in_flight, valid.delivery.oversize), (1, Oversize::Block));
 }
 
 #[test]
@@ -152,6 +161,20 @@ fn an_object_reads_as_a_subscription() {
     let written = spec(json!({}));
     let object: DynamicObject = serde_json::from_value(serde_json::to_value(&written).unwrap()).unwrap();
     assert_eq!(read::<Subscription>(&object).unwrap(), written);
+}
+
+#[test]
+fn what_cannot_be_delivered_is_given_up_only_where_that_is_said() {
+    let delivery =
+        |delivery: Value| validate(&spec(json!({"delivery": delivery}))).map(|valid| valid.delivery);
+    let given = json!({"onReject": "Drop", "maxAttempts": 7, "maxAge": "36h"});
+    let valid = delivery(given).unwrap();
+    assert_eq!((valid.on_reject, valid.max_attempts), (OnReject::Drop, Some(7)));
+    assert_eq!(valid.max_age, Some(Duration::from_hours(36)));
+    let errors = delivery(json!({"maxAttempts": 0, "maxAge": "0s"})).unwrap_err();
+    let paths: Vec<_> = errors.iter().map(|error| error.path.as_str()).collect();
+    assert_eq!(paths, ["spec.delivery.maxAttempts", "spec.delivery.maxAge"]);
+    assert!(delivery(json!({"maxAge": "soon"})).unwrap_err()[0].problem.contains("is not a duration"));
 }
 
 #[test]
