@@ -137,9 +137,10 @@ fn try_one(copy: &Copy, mutation: &Mutation) -> Result<Fate> {
 /// Runs `cargo test` in the copy. What it prints is of no interest: it is meant to fail.
 fn run(copy: &Copy, test: &str) -> Result<Run> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = |before: &[&str]| {
+    // To compile may take long the first time.
+    let status = |patience: &str, before: &[&str]| {
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=5", PATIENCE_SECONDS]).arg(&cargo).args(["test", "--quiet"]);
+        command.args(["--kill-after=5", patience]).arg(&cargo).args(["test", "--quiet"]);
         command.args(before).args(test.split(' ')).current_dir(copy.tree());
         command.env("CARGO_TARGET_DIR", copy.target()).env_remove("CARGO_MANIFEST_DIR");
         // The first example is enough; no smaller one is looked for.
@@ -147,10 +148,10 @@ fn run(copy: &Copy, test: &str) -> Result<Run> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.status().context("run cargo (through coreutils' timeout)")
     };
-    if !status(&["--no-run"])?.success() {
+    if !status("0", &["--no-run"])?.success() {
         return Ok(Run::DidNotCompile);
     }
-    Ok(if status(&[])?.success() { Run::Passed } else { Run::Failed })
+    Ok(if status(PATIENCE_SECONDS, &[])?.success() { Run::Passed } else { Run::Failed })
 }
 
 // === impl Mutation ===

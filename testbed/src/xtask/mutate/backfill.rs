@@ -118,6 +118,6 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         file: LISTING,
         find: "let Some(position) = self.position() else { return };",
         put: "let Some(position) = self.position else { return };",
-        test: UNIT,
+        test: MODEL,
     },
 ];

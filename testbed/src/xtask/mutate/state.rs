@@ -56,7 +56,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         file: SAVED,
         find: "            reconciling: self.position().is_none(),",
         put: "            reconciling: false,",
-        test: MODEL,
+        test: SIMULATION,
     },
     Mutation {
         name: "epoch-told-before-it-is-stored",
