@@ -13,12 +13,16 @@ pub mod template;
 pub mod tls;
 
 pub mod nats;
+pub mod rabbitmq;
 pub mod stdout;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::nats::{NatsConnectionSettings, NatsSettings, ValidNatsAddress, ValidNatsConnection};
+use self::rabbitmq::{
+    RabbitmqConnectionSettings, RabbitmqSettings, ValidRabbitmqAddress, ValidRabbitmqConnection,
+};
 use self::stdout::{StdoutSettings, ValidStdout};
 use crate::field_error::{FieldError, FieldErrors};
 use crate::secret::SecretKeyRef;
@@ -34,6 +38,9 @@ pub struct SinkSettings {
     /// A stream of NATS JetStream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsSettings>,
+    /// An exchange of RabbitMQ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rabbitmq: Option<RabbitmqSettings>,
     /// The standard output of the bridge, for people who look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdout: Option<StdoutSettings>,
@@ -60,6 +67,9 @@ pub struct ConnectionSettings {
     /// Servers of NATS with JetStream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsConnectionSettings>,
+    /// Servers of RabbitMQ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rabbitmq: Option<RabbitmqConnectionSettings>,
 }
 
 /// How an Event and its data share a Message.
@@ -95,6 +105,8 @@ pub enum Via {
 pub enum ValidConnection {
     /// Servers of NATS.
     Nats(ValidNatsConnection),
+    /// Servers of RabbitMQ.
+    Rabbitmq(ValidRabbitmqConnection),
     /// Standard output.
     Stdout,
 }
@@ -104,6 +116,8 @@ pub enum ValidConnection {
 pub enum ValidAddress {
     /// Subjects of NATS.
     Nats(ValidNatsAddress),
+    /// Exchanges of RabbitMQ.
+    Rabbitmq(ValidRabbitmqAddress),
     /// Lines of standard output.
     Stdout(ValidStdout),
 }
@@ -112,13 +126,14 @@ pub enum ValidAddress {
 
 impl SinkSettings {
     /// The fields that name a kind of sink.
-    pub const KINDS: &str = "`nats` and `stdout`";
+    pub const KINDS: &str = "`nats`, `rabbitmq` and `stdout`";
 
     /// Where the Events go, or every mistake, with paths that start with `path`, e.g. `spec.sink`.
     pub fn validate(&self, path: &str) -> Result<ValidSink, FieldErrors> {
-        let Self { reference, nats, stdout } = self;
+        let Self { reference, nats, rabbitmq, stdout } = self;
         let mut errors = FieldErrors::new();
-        let given = usize::from(nats.is_some()) + usize::from(stdout.is_some());
+        let given =
+            [nats.is_some(), rabbitmq.is_some(), stdout.is_some()].into_iter().filter(|given| *given).count();
         if given > 1 {
             errors.push(FieldError::new(path, format!("only one of {} can be given", Self::KINDS)));
         }
@@ -140,6 +155,16 @@ impl SinkSettings {
                 connection = Some(ValidConnection::Nats(nats.connection.validate(&path, &mut errors)));
             }
             address = nats.address(&path, &mut errors).map(ValidAddress::Nats);
+        }
+        if let Some(rabbitmq) = rabbitmq {
+            let path = format!("{path}.rabbitmq");
+            let own = rabbitmq.connection != RabbitmqConnectionSettings::default();
+            both(own, "rabbitmq", &mut errors);
+            if reference.is_none() {
+                let valid = rabbitmq.connection.validate(&path, &mut errors);
+                connection = valid.map(ValidConnection::Rabbitmq);
+            }
+            address = rabbitmq.address(&path, &mut errors).map(ValidAddress::Rabbitmq);
         }
         if let Some(stdout) = stdout {
             both(true, "stdout", &mut errors);
@@ -163,12 +188,18 @@ impl SinkSettings {
 impl ConnectionSettings {
     /// What can be connected to, or every mistake, with paths that start with `path`, e.g. `spec`.
     pub fn validate(&self, path: &str) -> Result<ValidConnection, FieldErrors> {
-        let Self { nats } = self;
+        let Self { nats, rabbitmq } = self;
         let mut errors = FieldErrors::new();
-        let connection = match nats {
-            Some(nats) => Some(ValidConnection::Nats(nats.validate(&format!("{path}.nats"), &mut errors))),
-            None => {
-                errors.push(FieldError::new(path, "`nats` is needed"));
+        let connection = match (nats, rabbitmq) {
+            (Some(nats), None) => {
+                Some(ValidConnection::Nats(nats.validate(&format!("{path}.nats"), &mut errors)))
+            }
+            (None, Some(rabbitmq)) => {
+                let valid = rabbitmq.validate(&format!("{path}.rabbitmq"), &mut errors);
+                valid.map(ValidConnection::Rabbitmq)
+            }
+            _ => {
+                errors.push(FieldError::new(path, "exactly one of `nats` and `rabbitmq` is needed"));
                 None
             }
         };
@@ -183,6 +214,7 @@ impl ValidConnection {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Nats(_) => "NATS",
+            Self::Rabbitmq(_) => "RabbitMQ",
             Self::Stdout => "stdout",
         }
     }
@@ -191,6 +223,7 @@ impl ValidConnection {
     pub fn secrets(&self) -> Vec<SecretKeyRef> {
         match self {
             Self::Nats(nats) => nats.secrets(),
+            Self::Rabbitmq(rabbitmq) => rabbitmq.secrets(),
             Self::Stdout => Vec::new(),
         }
     }
@@ -199,6 +232,7 @@ impl ValidConnection {
     pub fn summary(&self) -> String {
         match self {
             Self::Nats(nats) => nats.summary(),
+            Self::Rabbitmq(rabbitmq) => rabbitmq.summary(),
             Self::Stdout => "stdout".to_owned(),
         }
     }
@@ -208,6 +242,9 @@ impl ValidConnection {
         let mut errors = FieldErrors::new();
         let address = match self {
             Self::Nats(_) => NatsSettings::default().address("", &mut errors).map(ValidAddress::Nats),
+            Self::Rabbitmq(_) => {
+                RabbitmqSettings::default().address("", &mut errors).map(ValidAddress::Rabbitmq)
+            }
             Self::Stdout => None,
         };
         address.unwrap_or_else(|| ValidAddress::Stdout(ValidStdout::default()))
@@ -221,6 +258,11 @@ impl ValidConnection {
                 let servers: Vec<_> = nats.servers.iter().map(url::Url::as_str).collect();
                 format!("nats {} {}", servers.join(","), address.stream.as_deref().unwrap_or_default())
             }
+            (Self::Rabbitmq(rabbitmq), ValidAddress::Rabbitmq(address)) => {
+                let servers: Vec<_> = rabbitmq.servers.iter().map(url::Url::as_str).collect();
+                let ValidRabbitmqAddress { exchange, .. } = address;
+                format!("rabbitmq {} {} {exchange}", servers.join(","), rabbitmq.virtual_host)
+            }
             (connection, _) => connection.kind().to_owned(),
         }
     }
@@ -233,6 +275,7 @@ impl ValidAddress {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Nats(_) => "NATS",
+            Self::Rabbitmq(_) => "RabbitMQ",
             Self::Stdout(_) => "stdout",
         }
     }
