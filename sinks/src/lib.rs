@@ -18,7 +18,11 @@ pub mod sink;
 
 pub mod nats;
 
+pub mod rabbitmq;
+
 pub mod stdout;
+
+mod patience;
 
 mod tls;
 
@@ -35,6 +39,8 @@ use tidings_core::event::Event;
 use self::message::Message;
 use self::nats::client::{NatsConnection, NatsSink};
 use self::nats::encode::NatsEncoder;
+use self::rabbitmq::client::{RabbitmqConnection, RabbitmqSink};
+use self::rabbitmq::encode::RabbitmqEncoder;
 use self::sink::{NotReady, Sink, retry};
 use self::stdout::encode::StdoutEncoder;
 
@@ -54,6 +60,8 @@ struct Unusable(NotReady);
 pub enum Encoder {
     /// For NATS `JetStream`.
     Nats(NatsEncoder),
+    /// For RabbitMQ.
+    Rabbitmq(RabbitmqEncoder),
     /// For standard output.
     Stdout(StdoutEncoder),
 }
@@ -63,6 +71,8 @@ pub enum Encoder {
 pub enum Connection {
     /// To servers of NATS.
     Nats(Arc<NatsConnection>),
+    /// To servers of RabbitMQ.
+    Rabbitmq(Arc<RabbitmqConnection>),
     /// To standard output, which is always there.
     Stdout,
 }
@@ -108,6 +118,7 @@ impl Encoder {
     pub fn encode(&self, event: &Event) -> Message {
         match self {
             Self::Nats(encoder) => encoder.encode(event),
+            Self::Rabbitmq(encoder) => encoder.encode(event),
             Self::Stdout(encoder) => encoder.encode(event),
         }
     }
@@ -121,6 +132,9 @@ impl Connection {
     pub fn open(valid: ValidConnection, context: SinkContext) -> Self {
         match valid {
             ValidConnection::Nats(valid) => Self::Nats(Arc::new(NatsConnection::open(valid, context))),
+            ValidConnection::Rabbitmq(valid) => {
+                Self::Rabbitmq(Arc::new(RabbitmqConnection::open(valid, context)))
+            }
             ValidConnection::Stdout => Self::Stdout,
         }
     }
@@ -131,6 +145,10 @@ impl Connection {
             (Self::Nats(connection), ValidAddress::Nats(address)) => Ok(Target {
                 encoder: Encoder::Nats(NatsEncoder::new(address, mode)),
                 sink: Arc::new(NatsSink::new(connection.clone(), address)),
+            }),
+            (Self::Rabbitmq(connection), ValidAddress::Rabbitmq(address)) => Ok(Target {
+                encoder: Encoder::Rabbitmq(RabbitmqEncoder::new(address, mode)),
+                sink: Arc::new(RabbitmqSink::new(connection.clone(), address)),
             }),
             (Self::Stdout, ValidAddress::Stdout(valid)) => Ok(stdout::to_stdout(*valid)),
             (connection, address) => {
@@ -146,6 +164,7 @@ impl Connection {
     pub async fn check(&self) -> Result<(), NotReady> {
         match self {
             Self::Nats(connection) => connection.check().await,
+            Self::Rabbitmq(connection) => connection.check().await,
             Self::Stdout => Ok(()),
         }
     }
@@ -153,6 +172,7 @@ impl Connection {
     fn kind(&self) -> &'static str {
         match self {
             Self::Nats(_) => "NATS",
+            Self::Rabbitmq(_) => "RabbitMQ",
             Self::Stdout => "stdout",
         }
     }
