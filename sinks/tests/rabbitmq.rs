@@ -219,3 +219,479 @@ async fn structured_mode_arrives_as_one_document() -> Result<()> {
     assert_eq!(cloudevents::AttributesReader::id(&event), todo("milk").id);
     Ok(())
 }
+
+#[tokio::test]
+async fn every_kind_of_queue_takes_events_and_another_prefix_is_kept() -> Result<()> {
+    let rabbitmq = shared().await?;
+    let client = rabbitmq.client().await?;
+    for kind in ["classic", "quorum", "stream"] {
+        let name = format!("kind-{kind}");
+        declare_exchange(&client, &name).await?;
+        declare_queue(&client, &name, kind).await?;
+        bind(&client, &name, "#").await?;
+        let servers = [format!("amqp://{}", rabbitmq.address())];
+        let target = target(json!({"servers": servers, "exchange": name, "headerPrefix": "cloudEvents:"}))?;
+        until_acked(&target, &messages(&target, 20)).await?;
+        // The count of a quorum queue or a stream follows its confirms.
+        eventually(SOON, "the queue holds them", || async {
+            match stored(&client, &name).await {
+                Ok(20) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await?;
+        if kind != "stream" {
+            let options = BasicGetOptions { no_ack: true };
+            let got = channel(&client).await?.basic_get(name.into(), options).await?.context("a message")?;
+            let headers = got.properties.headers().as_ref().context("headers")?.clone();
+            assert!(headers.contains_key("cloudEvents:id") && !headers.contains_key("ce-id"), "{headers:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_no_queue_takes_is_never_acked_and_its_neighbours_are() -> Result<()> {
+    let rabbitmq = shared().await?;
+    let client = rabbitmq.client().await?;
+    declare_exchange(&client, "routed").await?;
+    declare_queue(&client, "routed", "classic").await?;
+    bind(&client, "routed", "*.*.*.milk.*").await?;
+    let target = plain(&rabbitmq.address(), "routed")?;
+    until_ready(&target).await?;
+
+    // Many in one go: the broker confirms several at once, and the client would mix up which of them came back.
+    let context = context(&todos(), "sub-uid");
+    let milk = |version| updated(&context, ObjectKey::new(Some("shop"), "milk"), version, "{}");
+    let mixed: Vec<_> = (0..400)
+        .map(|number| match number % 4 {
+            0 => message(&target, &format!("unrouted-{number}")),
+            _ => target.encoder.encode(&milk(number)),
+        })
+        .collect();
+    let outcomes = target.sink.deliver(&mixed).await;
+    for (number, outcome) in outcomes.iter().enumerate() {
+        if number % 4 == 0 {
+            assert!(reason(outcome).contains("no queue is bound to the exchange \"routed\""), "{outcome:?}");
+        } else {
+            assert_eq!(*outcome, Outcome::Acked, "{number}");
+        }
+    }
+    assert_eq!(stored(&client, "routed").await?, 300);
+    let words = until_not_ready(&target, "Unroutable").await?;
+    assert!(words.contains("k8sasbackend_com.todos.shop.unrouted-"), "{words}");
+
+    bind(&client, "routed", "#").await?;
+    until_acked(&target, &mixed).await?;
+    until_ready(&target).await?;
+    assert_eq!(stored(&client, "routed").await?, 700);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_missing_exchange_is_said_and_waited_for() -> Result<()> {
+    let rabbitmq = shared().await?;
+    let client = rabbitmq.client().await?;
+    let target = plain(&rabbitmq.address(), "later")?;
+    let words = until_not_ready(&target, "ExchangeNotFound").await?;
+    assert!(words.contains("\"later\""), "{words}");
+    let messages = messages(&target, 3);
+    for outcome in target.sink.deliver(&messages).await {
+        assert_eq!(reason(&outcome), "there is no exchange \"later\"");
+    }
+    declare(&client, "later").await?;
+    let since = Instant::now();
+    until_acked(&target, &messages).await?;
+    until_ready(&target).await?;
+    assert!(since.elapsed() < NOTICED);
+    assert_eq!(stored(&client, "later").await?, 3);
+
+    // Gone under a channel that has been used.
+    channel(&client).await?.exchange_delete("later".into(), ExchangeDeleteOptions::default()).await?;
+    assert!(target.sink.deliver(&messages).await.iter().all(is_retry));
+    until_not_ready(&target, "ExchangeNotFound").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_missing_exchange_of_many_holds_up_only_its_own() -> Result<()> {
+    let rabbitmq = shared().await?;
+    let client = rabbitmq.client().await?;
+    declare(&client, "of-milk").await?;
+    let servers = [format!("amqp://{}", rabbitmq.address())];
+    let target = target(json!({"servers": servers, "exchange": "of-{name}"}))?;
+    until_ready(&target).await?;
+    let batch = ["bread", "milk", "eggs"].map(|name| message(&target, name));
+    let outcomes = target.sink.deliver(&batch).await;
+    assert_eq!(reason(&outcomes[0]), "there is no exchange \"of-bread\"");
+    assert_eq!(outcomes[1], Outcome::Acked);
+    assert_eq!(reason(&outcomes[2]), "there is no exchange \"of-eggs\"");
+    until_not_ready(&target, "ExchangeNotFound").await?;
+    declare(&client, "of-bread").await?;
+    declare(&client, "of-eggs").await?;
+    until_acked(&target, &batch).await?;
+    until_ready(&target).await
+}
+
+#[tokio::test]
+async fn an_exchange_is_declared_as_it_was_asked_for() -> Result<()> {
+    let rabbitmq = shared().await?;
+    let client = rabbitmq.client().await?;
+    let servers = [format!("amqp://{}", rabbitmq.address())];
+    let declared = |kind: &str| {
+        target(json!({"servers": servers, "exchange": "declared", "declareExchange": {"type": kind}}))
+    };
+    let target = declared("Fanout")?;
+    until_ready(&target).await?;
+    declare_queue(&client, "declared", "classic").await?;
+    bind(&client, "declared", "").await?;
+    until_acked(&target, &messages(&target, 2)).await?;
+    assert_eq!(stored(&client, "declared").await?, 2);
+    let words = until_not_ready(&declared("Direct")?, "ExchangeMismatch").await?;
+    assert!(words.contains("\"declared\""), "{words}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_missing_queue_behind_the_default_exchange_is_said() -> Result<()> {
+    let rabbitmq = shared().await?;
+    let client = rabbitmq.client().await?;
+    let servers = [format!("amqp://{}", rabbitmq.address())];
+    let target = target(json!({"servers": servers, "exchange": "", "routingKey": "a queue"}))?;
+    let words = until_not_ready(&target, "QueueNotFound").await?;
+    assert!(words.contains("\"a queue\""), "{words}");
+    let messages = messages(&target, 2);
+    for outcome in target.sink.deliver(&messages).await {
+        assert_eq!(reason(&outcome), "there is no queue \"a queue\"");
+    }
+    declare_queue(&client, "a queue", "classic").await?;
+    until_acked(&target, &messages).await?;
+    until_ready(&target).await
+}
+
+#[tokio::test]
+async fn a_missing_right_is_said_and_never_acked() -> Result<()> {
+    let rabbitmq = shared().await?;
+    let client = rabbitmq.client().await?;
+    declare(&client, "bobs").await?;
+    declare(&client, "anns").await?;
+    let key = json!({"name": "broker", "key": "bobs"});
+    let bob = |settings: Value| {
+        let mut all = json!({
+            "servers": [format!("amqp://{}", rabbitmq.address())],
+            "auth": {"user": "bob", "passwordSecretRef": key},
+        });
+        all.as_object_mut().context("an object")?.extend(settings.as_object().context("an object")?.clone());
+        target_in(ContentMode::Binary, all, &[("bobs", "b")])
+    };
+    let allowed = bob(json!({"exchange": "bobs"}))?;
+    until_ready(&allowed).await?;
+    assert_eq!(allowed.sink.deliver(&[message(&allowed, "milk")]).await, [Outcome::Acked]);
+
+    let denied = bob(json!({"exchange": "anns"}))?;
+    let outcomes = denied.sink.deliver(&messages(&denied, 2)).await;
+    assert!(
+        reason(&outcomes[0]).starts_with("the user may not publish to the exchange \"anns\""),
+        "{outcomes:?}"
+    );
+    assert!(is_retry(&outcomes[1]));
+    until_not_ready(&denied, "PermissionDenied").await?;
+    assert_eq!(stored(&client, "anns").await?, 0);
+
+    let words = bob(json!({"exchange": "bobs-own", "declareExchange": {}}))?;
+    let words = until_not_ready(&words, "PermissionDenied").await?;
+    assert!(words.contains("may not declare the exchange \"bobs-own\""), "{words}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_found_and_its_neighbours_arrive() -> Result<()> {
+    let rabbitmq = shared().await?;
+    let client = rabbitmq.client().await?;
+    declare(&client, "large").await?;
+    let target = plain(&rabbitmq.address(), "large")?;
+    until_ready(&target).await?;
+    let context = context(&todos(), "sub-uid");
+    let of_size = |name: &str, size: usize| {
+        target.encoder.encode(&updated(&context, ObjectKey::new(Some("shop"), name), 1, vec![b' '; size]))
+    };
+    let batch = [of_size("a", 1000), of_size("b", LIMIT + 1), of_size("c", LIMIT), of_size("d", 2 * LIMIT)];
+    let rejected = |size| Outcome::Rejected { reason: Rejection::TooLarge { size, limit: LIMIT } };
+    for _ in 0..2 {
+        assert_eq!(
+            target.sink.deliver(&batch).await,
+            [Outcome::Acked, rejected(LIMIT + 1), Outcome::Acked, rejected(2 * LIMIT)]
+        );
+    }
+    assert!(stored(&client, "large").await? >= 4);
+    until_ready(&target).await
+}
+
+#[tokio::test]
+async fn each_way_not_to_be_let_in_has_its_reason() -> Result<()> {
+    let rabbitmq = shared().await?;
+    let (address, secure) = (rabbitmq.address(), rabbitmq.tls_address());
+    let stranger = Authority::new("stranger")?;
+    let Identity { certificate, key } = rabbitmq.authority().client("nobody", None)?;
+    let credentials = [
+        ("wrong", "hunter2"),
+        ("ca", rabbitmq.authority().certificate()),
+        ("stranger", stranger.certificate()),
+        ("tls.crt", &certificate),
+        ("tls.key", &key),
+    ];
+    let key = |key: &str| json!({"name": "broker", "key": key});
+    let (plain, tls) = ([format!("amqp://{address}")], [format!("amqps://{secure}")]);
+    let user = |name: &str, password: &str| json!({"user": name, "passwordSecretRef": key(password)});
+    let certificate = json!({"caSecretRef": key("ca"), "certificateSecretName": "broker"});
+    for (settings, expected, words) in [
+        (json!({"servers": ["amqp://127.0.0.1:1"]}), "Unreachable", "amqp://127.0.0.1:1"),
+        (json!({"servers": ["amqp://nobody.invalid"]}), "Unreachable", "amqp://nobody.invalid"),
+        (json!({"servers": plain, "auth": user("ann", "wrong")}), "Unauthorized", "the user \"ann\""),
+        (json!({"servers": plain, "auth": user("zoe", "wrong")}), "Unauthorized", "the user \"zoe\""),
+        (json!({"servers": plain, "auth": user("ann", "absent")}), "InvalidCredentials", "key absent"),
+        (json!({"servers": plain, "virtualHost": "shop"}), "VirtualHostRefused", "\"shop\""),
+        (
+            json!({"servers": tls, "tls": {"caSecretRef": key("stranger")}}),
+            "CertificateUntrusted",
+            "not trusted",
+        ),
+        (json!({"servers": tls}), "CertificateUntrusted", "not trusted"),
+        (json!({"servers": tls, "tls": {"caSecretRef": key("wrong")}}), "InvalidCredentials", "key wrong"),
+        (
+            json!({"servers": tls, "auth": {"external": true}, "tls": certificate}),
+            "Unauthorized",
+            "whom the bridge's certificate names",
+        ),
+    ] {
+        let target = target_in(ContentMode::Binary, settings.clone(), &credentials)?;
+        let said = until_not_ready(&target, expected).await.with_context(|| settings.to_string())?;
+        assert!(said.contains(words), "{settings}: {said}");
+        let outcomes = target.sink.deliver(&messages(&target, 2)).await;
+        assert!(outcomes.len() == 2 && outcomes.iter().all(is_retry), "{outcomes:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn tls_and_the_name_in_a_certificate_let_in_who_may() -> Result<()> {
+    let rabbitmq = shared().await?;
+    let client = rabbitmq.client().await?;
+    declare(&client, "secure").await?;
+    let authority = rabbitmq.authority();
+    let Identity { certificate, key } = authority.client("ann", None)?;
+    let credentials = [("ca", authority.certificate()), ("tls.crt", &certificate), ("tls.key", &key)];
+    let ca = json!({"name": "broker", "key": "ca"});
+    let servers = [format!("amqps://{}", rabbitmq.tls_address())];
+    for (settings, count) in [
+        (json!({"servers": servers, "exchange": "secure", "tls": {"caSecretRef": ca}}), 5),
+        (
+            json!({"servers": servers, "exchange": "secure", "auth": {"external": true},
+                "tls": {"caSecretRef": ca, "certificateSecretName": "broker"}}),
+            10,
+        ),
+    ] {
+        let target = target_in(ContentMode::Binary, settings, &credentials)?;
+        until_ready(&target).await?;
+        until_acked(&target, &messages(&target, 5)).await?;
+        assert_eq!(stored(&client, "secure").await?, count);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_with_a_bad_certificate_or_that_wants_ours_is_told_apart() -> Result<()> {
+    for (shown, client_certificates, expected) in [
+        (Shown::Expired, false, "CertificateExpired"),
+        (Shown::OtherHost, false, "WrongHostName"),
+        (Shown::Valid, true, "CertificateRefused"),
+    ] {
+        let users = vec![RabbitmqUser::new("ann", "secret")];
+        let options = RabbitmqOptions { users, shown, client_certificates, ..RabbitmqOptions::default() };
+        let rabbitmq = Rabbitmq::start_with(&Home::Temporary, options).await?;
+        let ca = json!({"caSecretRef": {"name": "broker", "key": "ca"}});
+        let settings = json!({"servers": [format!("amqps://{}", rabbitmq.tls_address())], "tls": ca});
+        let credentials = [("ca", rabbitmq.authority().certificate())];
+        let target = target_in(ContentMode::Binary, settings, &credentials)?;
+        until_not_ready(&target, expected).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed_is_said_and_another_server_is_tried() -> Result<()> {
+    let rabbitmq = shared().await?;
+    let client = rabbitmq.client().await?;
+    declare(&client, "second").await?;
+    let address = rabbitmq.address();
+    let servers = ["amqp://127.0.0.1:1".to_owned(), format!("amqp://{address}")];
+    let key = json!({"name": "broker", "key": "carl"});
+    let settings =
+        json!({"servers": servers, "exchange": "second", "auth": {"user": "carl", "passwordSecretRef": key}});
+    let old = target_in(ContentMode::Binary, settings.clone(), &[("carl", "old")])?;
+    until_acked(&old, &messages(&old, 1)).await?;
+    rabbitmq.set_password("carl", "new").await?;
+    let late = target_in(ContentMode::Binary, settings.clone(), &[("carl", "old")])?;
+    until_not_ready(&late, "Unauthorized").await?;
+    let new = target_in(ContentMode::Binary, settings, &[("carl", "new")])?;
+    until_ready(&new).await
+}
+
+/// One test for what breaks a node, because each takes seconds to start.
+#[tokio::test]
+async fn a_broker_in_trouble_loses_nothing_and_is_found_again() -> Result<()> {
+    let users = vec![RabbitmqUser::new("ann", "secret")];
+    let options = RabbitmqOptions { users, ..RabbitmqOptions::default() };
+    let mut rabbitmq = Rabbitmq::start_with(&Home::Temporary, options).await?;
+    declare(&rabbitmq.client().await?, "kept").await?;
+    let target = plain(&rabbitmq.address(), "kept")?;
+    until_ready(&target).await?;
+    let messages = messages(&target, 100);
+    assert_eq!(target.sink.deliver(&messages[..50]).await, vec![Outcome::Acked; 50]);
+
+    // Held first, so that the kill certainly finds the batch sent and not confirmed.
+    rabbitmq.pause()?;
+    let sink = target.sink.clone();
+    let batch = messages.clone();
+    let under_way = tokio::spawn(async move { sink.deliver(&batch).await });
+    tokio::task::yield_now().await;
+    let since = Instant::now();
+    rabbitmq.kill()?;
+    let outcomes = under_way.await?;
+    assert!(outcomes.len() == 100 && outcomes.iter().all(is_retry), "{outcomes:?}");
+    assert!(since.elapsed() < CONFIRM_TIMEOUT, "the loss was not noticed: {:?}", since.elapsed());
+    until_not_ready(&target, "Unreachable").await?;
+
+    rabbitmq.restart().await?;
+    let since = Instant::now();
+    until_acked(&target, &messages).await?;
+    assert!(since.elapsed() < NOTICED, "{:?}", since.elapsed());
+    let client = rabbitmq.client().await?;
+    let held = stored(&client, "kept").await?;
+    assert!((100..=250).contains(&held), "{held}");
+
+    memory_alarm(&rabbitmq, &target, &messages).await?;
+    silence(&mut rabbitmq, &target).await
+}
+
+async fn memory_alarm(rabbitmq: &Rabbitmq, target: &Target, messages: &[Message]) -> Result<()> {
+    rabbitmq.set_memory_alarm(true).await?;
+    let since = Instant::now();
+    let outcomes = target.sink.deliver(messages).await;
+    assert!(outcomes.iter().all(is_retry), "{outcomes:?}");
+    assert!(since.elapsed() < CONFIRM_TIMEOUT * 2, "{:?}", since.elapsed());
+    let words = until_not_ready(target, "Blocked").await?;
+    assert!(words.contains("low on memory"), "{words}");
+    let outcomes = target.sink.deliver(&messages[..2]).await;
+    assert!(reason(&outcomes[0]).contains("low on memory"), "{outcomes:?}");
+
+    rabbitmq.set_memory_alarm(false).await?;
+    let since = Instant::now();
+    until_acked(target, messages).await?;
+    until_ready(target).await?;
+    assert!(since.elapsed() < NOTICED, "{:?}", since.elapsed());
+    Ok(())
+}
+
+async fn silence(rabbitmq: &mut Rabbitmq, target: &Target) -> Result<()> {
+    // More than the sockets and the client take, so that even sending gets stuck.
+    let body = vec![b' '; 20_000];
+    let context = context(&todos(), "sub-uid");
+    let large =
+        |number| updated(&context, ObjectKey::new(Some("shop"), &format!("t{number}")), 1, body.clone());
+    let messages: Vec<_> = (0..2000).map(|number| target.encoder.encode(&large(number))).collect();
+    rabbitmq.pause()?;
+    let since = Instant::now();
+    let outcomes = target.sink.deliver(&messages).await;
+    assert!(outcomes.len() == 2000 && outcomes.iter().all(is_retry));
+    assert!(since.elapsed() < CONFIRM_TIMEOUT * 3, "{:?}", since.elapsed());
+    until_not_ready(target, "Unreachable").await?;
+
+    rabbitmq.resume()?;
+    let since = Instant::now();
+    until_acked(target, &messages).await?;
+    until_ready(target).await?;
+    assert!(since.elapsed() < NOTICED * 2, "{:?}", since.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_or_silent_is_replaced() -> Result<()> {
+    let rabbitmq = shared().await?;
+    let client = rabbitmq.client().await?;
+    declare(&client, "cut").await?;
+    let proxy = Proxy::start(rabbitmq.address(), Link::GOOD).await?;
+    let target = plain(proxy.address(), "cut")?;
+    until_ready(&target).await?;
+    let messages = messages(&target, 10);
+    for link in [Link::Cut, Link::Silent] {
+        proxy.set(link);
+        let since = Instant::now();
+        let outcomes = target.sink.deliver(&messages).await;
+        assert!(outcomes.len() == 10 && outcomes.iter().all(is_retry), "{link:?}: {outcomes:?}");
+        assert!(since.elapsed() < CONFIRM_TIMEOUT * 3, "{link:?}: {:?}", since.elapsed());
+        until_not_ready(&target, "Unreachable").await?;
+        proxy.set(Link::GOOD);
+        let since = Instant::now();
+        until_acked(&target, &messages).await?;
+        until_ready(&target).await?;
+        assert!(since.elapsed() < NOTICED, "{link:?}: {:?}", since.elapsed());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_acked_before_the_next_is_sent_stays_in_order() -> Result<()> {
+    let rabbitmq = shared().await?;
+    let client = rabbitmq.client().await?;
+    declare(&client, "ordered").await?;
+    let target = plain(&rabbitmq.address(), "ordered")?;
+    until_ready(&target).await?;
+    let context = context(&todos(), "sub-uid");
+    let version = |version: u64| {
+        let body = version.to_string();
+        target.encoder.encode(&updated(&context, ObjectKey::new(Some("shop"), "milk"), version, body))
+    };
+    for number in 1..=200 {
+        assert_eq!(target.sink.deliver(&[version(number)]).await, [Outcome::Acked]);
+    }
+    let channel = channel(&client).await?;
+    for number in 1..=200 {
+        let got = channel.basic_get("ordered".into(), BasicGetOptions { no_ack: true }).await?;
+        assert_eq!(got.context("a message")?.data, number.to_string().as_bytes());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_batches_at_once_and_one_of_any_size_come_through() -> Result<()> {
+    let rabbitmq = shared().await?;
+    let client = rabbitmq.client().await?;
+    declare(&client, "many").await?;
+    let target = plain(&rabbitmq.address(), "many")?;
+    until_ready(&target).await?;
+    let messages = messages(&target, 10_000);
+    let outcomes = tokio::time::timeout(SOON, target.sink.deliver(&messages)).await?;
+    assert!(outcomes.len() == 10_000 && outcomes.iter().all(|outcome| *outcome == Outcome::Acked));
+    let batches = messages.chunks(500).map(|chunk| target.sink.deliver(chunk));
+    let outcomes = tokio::time::timeout(SOON, futures::future::join_all(batches)).await?;
+    assert!(outcomes.iter().flatten().all(|outcome| *outcome == Outcome::Acked));
+    assert_eq!(stored(&client, "many").await?, 20_000);
+    assert_eq!(target.sink.deliver(&[]).await, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_closed_sink_takes_nothing_more() -> Result<()> {
+    let rabbitmq = shared().await?;
+    let client = rabbitmq.client().await?;
+    declare(&client, "closed").await?;
+    let target = plain(&rabbitmq.address(), "closed")?;
+    until_ready(&target).await?;
+    target.sink.close(SOON).await;
+    let outcomes = target.sink.deliver(&messages(&target, 2)).await;
+    assert!(outcomes.len() == 2 && outcomes.iter().all(is_retry), "{outcomes:?}");
+    assert_eq!(target.sink.check().await.map_err(|not_ready| not_ready.reason), Err("Closed".to_owned()));
+    assert_eq!(stored(&client, "closed").await?, 0);
+    Ok(())
+}
