@@ -93,6 +93,7 @@ pub struct ValidSink {
 
 /// How a broker is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // there is one for each Subscription, and a box would be in everybody's way
 pub enum Via {
     /// By the connection of this Sink.
     Sink(SinkReference),

@@ -41,10 +41,42 @@ pub(super) struct Batch<'a> {
 
 /// What came of one Message in one round.
 enum Reply {
-    Confirmed(Confirmation),
+    Confirmed(Confirmed),
     Failed(lapin::Error),
     /// Nothing will come, for this reason.
     Silence(String),
+}
+
+/// What the broker said of one Message, and what it had sent back before, be it that one or another.
+struct Confirmed {
+    word: Word,
+    returned: Option<Return>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    Ack,
+    Nack,
+    /// The channel has no confirms.
+    Nothing,
+}
+
+/// A message that no queue took.
+struct Return {
+    id: String,
+    /// What the broker said of it.
+    text: String,
+}
+
+/// All that came back because no queue takes it.
+///
+/// The client hands a returned message to whichever confirm it completes next, and one confirm of the broker may complete
+/// many, in any order. So it is told by its id which Message it was.
+struct Returned {
+    /// What the broker said, by id.
+    ids: BTreeMap<String, String>,
+    /// All replies are there, and with them all that was returned.
+    complete: bool,
 }
 
 // === impl Batch ===
@@ -138,7 +170,7 @@ impl<'a> Batch<'a> {
                     biased;
                     confirmed = confirm => {
                         self.patience.progress();
-                        confirmed.map_or_else(Reply::Failed, Reply::Confirmed)
+                        confirmed.map_or_else(Reply::Failed, |confirmation| Reply::Confirmed(confirmation.into()))
                     }
                     reason = interrupted(&mut self.health, &mut self.patience) => Reply::Silence(reason),
                 },
@@ -165,7 +197,7 @@ impl<'a> Batch<'a> {
         for (&index, reply) in open.iter().zip(replies) {
             let message = &self.messages[index];
             self.answers[index] = match (reply, &refusal) {
-                (Reply::Confirmed(confirmation), _) => Some(returned.answer(&confirmation, message)),
+                (Reply::Confirmed(confirmed), _) => Some(returned.answer(&confirmed, message)),
                 (Reply::Silence(reason), _) => Some(Answer::retry(reason)),
                 (Reply::Failed(_), Some(refusal)) if !known || classify::concerns(refusal, message) => {
                     Some(classify::publish(refusal, message))
@@ -193,33 +225,36 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// What came back because no queue takes it.
-///
-/// The client hands a returned message to whichever confirm it completes next, and one confirm of the broker may complete
-/// many, in any order. So it is told by its id which Message it was.
-struct Returned {
-    /// With what the broker said.
-    ids: BTreeMap<String, String>,
-    /// All replies are there, and with them all that was returned.
-    complete: bool,
+// === impl Confirmed ===
+
+impl From<Confirmation> for Confirmed {
+    fn from(confirmation: Confirmation) -> Self {
+        let word = match &confirmation {
+            Confirmation::Ack(_) => Word::Ack,
+            Confirmation::Nack(_) => Word::Nack,
+            Confirmation::NotRequested => Word::Nothing,
+        };
+        let returned = confirmation.take_message().map(|message| {
+            let id = message.properties.message_id().as_ref().map(ToString::to_string);
+            Return { id: id.unwrap_or_default(), text: message.reply_text.to_string() }
+        });
+        Self { word, returned }
+    }
 }
 
 // === impl Returned ===
 
 impl Returned {
     fn of(replies: &[Reply]) -> Self {
-        let returned = replies.iter().filter_map(|reply| match reply {
-            Reply::Confirmed(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) => {
-                let id = message.properties.message_id().as_ref().map(ToString::to_string);
-                Some((id.unwrap_or_default(), message.reply_text.to_string()))
-            }
-            _ => None,
-        });
         let complete = replies.iter().all(|reply| matches!(reply, Reply::Confirmed(_)));
-        Self { ids: returned.collect(), complete }
+        let returned = replies.iter().filter_map(|reply| match reply {
+            Reply::Confirmed(Confirmed { returned, .. }) => returned.as_ref(),
+            Reply::Failed(_) | Reply::Silence(_) => None,
+        });
+        Self { ids: returned.map(|Return { id, text }| (id.clone(), text.clone())).collect(), complete }
     }
 
-    fn answer(&self, confirmation: &Confirmation, message: &Message) -> Answer {
+    fn answer(&self, confirmed: &Confirmed, message: &Message) -> Answer {
         if let Some(text) = self.ids.get(&message.id) {
             let route = Route::of(message);
             return match route.exchange {
@@ -229,13 +264,12 @@ impl Returned {
                 _ => Answer::not_ready("Unroutable", format!("no queue is bound to {route}: {text}")),
             };
         }
-        match confirmation {
-            Confirmation::Ack(None) => Outcome::Acked.into(),
-            Confirmation::Ack(Some(_)) if self.complete => Outcome::Acked.into(),
+        match confirmed.word {
+            Word::Ack if self.complete || confirmed.returned.is_none() => Outcome::Acked.into(),
             // Its own return may be what would have come next.
-            Confirmation::Ack(Some(_)) => Answer::retry("it is not known whether a queue took it"),
-            Confirmation::Nack(_) => Answer::retry("the broker could not store it (nack)"),
-            Confirmation::NotRequested => Answer::retry("the channel has no confirms"),
+            Word::Ack => Answer::retry("it is not known whether a queue took it"),
+            Word::Nack => Answer::retry("the broker could not store it (nack)"),
+            Word::Nothing => Answer::retry("the channel has no confirms"),
         }
     }
 }

@@ -92,9 +92,6 @@ fn refused(refusal: &AMQPError, error: &Error, message: &Message) -> Answer {
                 None => unclassified(error).into(),
             }
         }
-        AMQPErrorKind::Soft(
-            AMQPSoftError::NOROUTE | AMQPSoftError::NOCONSUMERS | AMQPSoftError::RESOURCELOCKED,
-        ) => unclassified(error).into(),
         // The connection ends with these; the next one is made at once.
         AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED) => {
             Answer::retry(format!("the broker closes the connection: {text}"))
@@ -102,7 +99,10 @@ fn refused(refusal: &AMQPError, error: &Error, message: &Message) -> Answer {
         AMQPErrorKind::Hard(AMQPHardError::RESOURCEERROR | AMQPHardError::INTERNALERROR) => {
             Answer::retry(format!("the broker is in trouble: {text}"))
         }
-        AMQPErrorKind::Hard(
+        AMQPErrorKind::Soft(
+            AMQPSoftError::NOROUTE | AMQPSoftError::NOCONSUMERS | AMQPSoftError::RESOURCELOCKED,
+        )
+        | AMQPErrorKind::Hard(
             AMQPHardError::INVALIDPATH
             | AMQPHardError::FRAMEERROR
             | AMQPHardError::SYNTAXERROR

@@ -40,17 +40,24 @@ fn what_amqp_cannot_carry_is_rejected_before_it_ends_the_connection() {
 #[test]
 fn what_came_back_is_not_acked_whichever_confirm_brought_it() {
     let message = message("todos", "a");
-    let returned = |ids: &[&str], complete| Returned {
-        ids: ids.iter().map(|id| ((*id).to_owned(), "NO_ROUTE".to_owned())).collect(),
-        complete,
+    let confirmed = |word, returned: Option<&str>| Confirmed {
+        word,
+        returned: returned.map(|id| Return { id: id.to_owned(), text: "NO_ROUTE".to_owned() }),
     };
-    let is_acked =
-        |returned: Returned| returned.answer(&Confirmation::Ack(None), &message).outcome == Outcome::Acked;
-    assert!(is_acked(returned(&[], true)));
-    assert!(is_acked(returned(&["other"], false)));
-    assert!(!is_acked(returned(&["id"], true)));
-    let nack = returned(&[], true).answer(&Confirmation::Nack(None), &message);
-    assert_eq!(nack, Answer::retry("the broker could not store it (nack)"));
-    let none = returned(&[], true).answer(&Confirmation::NotRequested, &message);
-    assert_eq!(none, Answer::retry("the channel has no confirms"));
+    let ack = |returned| Reply::Confirmed(confirmed(Word::Ack, returned));
+    let silence = || Reply::Silence("no confirm in time".to_owned());
+    for (replies, own, expected) in [
+        (vec![ack(None)], None, true),
+        (vec![ack(None), ack(Some("id"))], None, false),
+        (vec![ack(Some("other"))], Some("other"), true),
+        // The next confirm might have brought it.
+        (vec![ack(Some("other")), silence()], Some("other"), false),
+        (vec![ack(None), silence()], None, true),
+    ] {
+        let answer = Returned::of(&replies).answer(&confirmed(Word::Ack, own), &message);
+        assert_eq!(answer.outcome == Outcome::Acked, expected, "{answer:?}");
+    }
+    let of = |word| Returned::of(&[]).answer(&confirmed(word, None), &message);
+    assert_eq!(of(Word::Nack), Answer::retry("the broker could not store it (nack)"));
+    assert_eq!(of(Word::Nothing), Answer::retry("the channel has no confirms"));
 }

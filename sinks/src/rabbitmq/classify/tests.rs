@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lapin::{ChannelState, ConnectionState};
+use rustls::{AlertDescription, CertificateError, Error as Tls};
 use tidings_core::object::ObjectKey;
 
 use super::*;
@@ -153,7 +154,6 @@ fn every_error_of_a_connection_has_its_reason() {
     assert_eq!(reason(&soft(AMQPSoftError::NOTFOUND, "no")), "Unreachable");
     assert_eq!(reason(&hard(AMQPHardError::NOTALLOWED)), "VirtualHostRefused");
     assert_eq!(reason(&hard(AMQPHardError::INTERNALERROR)), "Unreachable");
-    use rustls::{AlertDescription, CertificateError, Error as Tls};
     for (error, expected) in [
         (Tls::InvalidCertificate(CertificateError::Expired), "CertificateExpired"),
         (Tls::InvalidCertificate(CertificateError::NotValidForName), "WrongHostName"),
