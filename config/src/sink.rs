@@ -12,6 +12,7 @@
 pub mod template;
 pub mod tls;
 
+pub mod http;
 pub mod nats;
 pub mod rabbitmq;
 pub mod stdout;
@@ -19,6 +20,7 @@ pub mod stdout;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::http::{HttpConnectionSettings, HttpSettings, ValidHttpAddress, ValidHttpConnection};
 use self::nats::{NatsConnectionSettings, NatsSettings, ValidNatsAddress, ValidNatsConnection};
 use self::rabbitmq::{
     RabbitmqConnectionSettings, RabbitmqSettings, ValidRabbitmqAddress, ValidRabbitmqConnection,
@@ -41,6 +43,9 @@ pub struct SinkSettings {
     /// An exchange of RabbitMQ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rabbitmq: Option<RabbitmqSettings>,
+    /// An HTTP endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpSettings>,
     /// The standard output of the bridge, for people who look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdout: Option<StdoutSettings>,
@@ -70,6 +75,9 @@ pub struct ConnectionSettings {
     /// Servers of RabbitMQ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rabbitmq: Option<RabbitmqConnectionSettings>,
+    /// A receiver of HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpConnectionSettings>,
 }
 
 /// How an Event and its data share a Message.
@@ -108,6 +116,8 @@ pub enum ValidConnection {
     Nats(ValidNatsConnection),
     /// Servers of RabbitMQ.
     Rabbitmq(ValidRabbitmqConnection),
+    /// A receiver of HTTP.
+    Http(ValidHttpConnection),
     /// Standard output.
     Stdout,
 }
@@ -119,6 +129,8 @@ pub enum ValidAddress {
     Nats(ValidNatsAddress),
     /// Exchanges of RabbitMQ.
     Rabbitmq(ValidRabbitmqAddress),
+    /// Paths of a receiver of HTTP.
+    Http(ValidHttpAddress),
     /// Lines of standard output.
     Stdout(ValidStdout),
 }
@@ -127,14 +139,16 @@ pub enum ValidAddress {
 
 impl SinkSettings {
     /// The fields that name a kind of sink.
-    pub const KINDS: &str = "`nats`, `rabbitmq` and `stdout`";
+    pub const KINDS: &str = "`nats`, `rabbitmq`, `http` and `stdout`";
 
     /// Where the Events go, or every mistake, with paths that start with `path`, e.g. `spec.sink`.
     pub fn validate(&self, path: &str) -> Result<ValidSink, FieldErrors> {
-        let Self { reference, nats, rabbitmq, stdout } = self;
+        let Self { reference, nats, rabbitmq, http, stdout } = self;
         let mut errors = FieldErrors::new();
-        let given =
-            [nats.is_some(), rabbitmq.is_some(), stdout.is_some()].into_iter().filter(|given| *given).count();
+        let given = [nats.is_some(), rabbitmq.is_some(), http.is_some(), stdout.is_some()]
+            .into_iter()
+            .filter(|given| *given)
+            .count();
         if given > 1 {
             errors.push(FieldError::new(path, format!("only one of {} can be given", Self::KINDS)));
         }
@@ -167,6 +181,14 @@ impl SinkSettings {
             }
             address = rabbitmq.address(&path, &mut errors).map(ValidAddress::Rabbitmq);
         }
+        if let Some(http) = http {
+            let path = format!("{path}.http");
+            both(http.connection != HttpConnectionSettings::default(), "http", &mut errors);
+            if reference.is_none() {
+                connection = http.connection.validate(&path, &mut errors).map(ValidConnection::Http);
+            }
+            address = http.address(&path, &mut errors).map(ValidAddress::Http);
+        }
         if let Some(stdout) = stdout {
             both(true, "stdout", &mut errors);
             connection = Some(ValidConnection::Stdout);
@@ -189,18 +211,21 @@ impl SinkSettings {
 impl ConnectionSettings {
     /// What can be connected to, or every mistake, with paths that start with `path`, e.g. `spec`.
     pub fn validate(&self, path: &str) -> Result<ValidConnection, FieldErrors> {
-        let Self { nats, rabbitmq } = self;
+        let Self { nats, rabbitmq, http } = self;
         let mut errors = FieldErrors::new();
-        let connection = match (nats, rabbitmq) {
-            (Some(nats), None) => {
+        let connection = match (nats, rabbitmq, http) {
+            (Some(nats), None, None) => {
                 Some(ValidConnection::Nats(nats.validate(&format!("{path}.nats"), &mut errors)))
             }
-            (None, Some(rabbitmq)) => {
+            (None, Some(rabbitmq), None) => {
                 let valid = rabbitmq.validate(&format!("{path}.rabbitmq"), &mut errors);
                 valid.map(ValidConnection::Rabbitmq)
             }
+            (None, None, Some(http)) => {
+                http.validate(&format!("{path}.http"), &mut errors).map(ValidConnection::Http)
+            }
             _ => {
-                errors.push(FieldError::new(path, "exactly one of `nats` and `rabbitmq` is needed"));
+                errors.push(FieldError::new(path, "exactly one of `nats`, `rabbitmq` and `http` is needed"));
                 None
             }
         };
@@ -216,6 +241,7 @@ impl ValidConnection {
         match self {
             Self::Nats(_) => "NATS",
             Self::Rabbitmq(_) => "RabbitMQ",
+            Self::Http(_) => "HTTP",
             Self::Stdout => "stdout",
         }
     }
@@ -225,6 +251,7 @@ impl ValidConnection {
         match self {
             Self::Nats(nats) => nats.secrets(),
             Self::Rabbitmq(rabbitmq) => rabbitmq.secrets(),
+            Self::Http(http) => http.secrets(),
             Self::Stdout => Vec::new(),
         }
     }
@@ -234,6 +261,7 @@ impl ValidConnection {
         match self {
             Self::Nats(nats) => nats.summary(),
             Self::Rabbitmq(rabbitmq) => rabbitmq.summary(),
+            Self::Http(http) => http.summary(),
             Self::Stdout => "stdout".to_owned(),
         }
     }
@@ -246,6 +274,7 @@ impl ValidConnection {
             Self::Rabbitmq(_) => {
                 RabbitmqSettings::default().address("", &mut errors).map(ValidAddress::Rabbitmq)
             }
+            Self::Http(_) => Some(ValidAddress::Http(ValidHttpAddress::default())),
             Self::Stdout => None,
         };
         address.unwrap_or_else(|| ValidAddress::Stdout(ValidStdout::default()))
@@ -264,6 +293,9 @@ impl ValidConnection {
                 let ValidRabbitmqAddress { exchange, .. } = address;
                 format!("rabbitmq {} {} {exchange}", servers.join(","), rabbitmq.virtual_host)
             }
+            (Self::Http(http), ValidAddress::Http(address)) => {
+                format!("http {} {}", http.summary(), address.path)
+            }
             (connection, _) => connection.kind().to_owned(),
         }
     }
@@ -277,6 +309,7 @@ impl ValidAddress {
         match self {
             Self::Nats(_) => "NATS",
             Self::Rabbitmq(_) => "RabbitMQ",
+            Self::Http(_) => "HTTP",
             Self::Stdout(_) => "stdout",
         }
     }

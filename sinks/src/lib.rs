@@ -20,7 +20,11 @@ pub mod nats;
 
 pub mod rabbitmq;
 
+pub mod http;
+
 pub mod stdout;
+
+mod answer;
 
 mod patience;
 
@@ -36,6 +40,8 @@ use tidings_config::sink::{ContentMode, ValidAddress, ValidConnection};
 use tidings_core::delivery::Outcome;
 use tidings_core::event::Event;
 
+use self::http::client::{HttpConnection, HttpSink};
+use self::http::encode::HttpEncoder;
 use self::message::Message;
 use self::nats::client::{NatsConnection, NatsSink};
 use self::nats::encode::NatsEncoder;
@@ -62,6 +68,8 @@ pub enum Encoder {
     Nats(NatsEncoder),
     /// For RabbitMQ.
     Rabbitmq(RabbitmqEncoder),
+    /// For HTTP.
+    Http(HttpEncoder),
     /// For standard output.
     Stdout(StdoutEncoder),
 }
@@ -73,6 +81,8 @@ pub enum Connection {
     Nats(Arc<NatsConnection>),
     /// To servers of RabbitMQ.
     Rabbitmq(Arc<RabbitmqConnection>),
+    /// To a receiver of HTTP.
+    Http(Arc<HttpConnection>),
     /// To standard output, which is always there.
     Stdout,
 }
@@ -119,6 +129,7 @@ impl Encoder {
         match self {
             Self::Nats(encoder) => encoder.encode(event),
             Self::Rabbitmq(encoder) => encoder.encode(event),
+            Self::Http(encoder) => encoder.encode(event),
             Self::Stdout(encoder) => encoder.encode(event),
         }
     }
@@ -135,6 +146,7 @@ impl Connection {
             ValidConnection::Rabbitmq(valid) => {
                 Self::Rabbitmq(Arc::new(RabbitmqConnection::open(valid, context)))
             }
+            ValidConnection::Http(valid) => Self::Http(Arc::new(HttpConnection::open(valid, context))),
             ValidConnection::Stdout => Self::Stdout,
         }
     }
@@ -149,6 +161,10 @@ impl Connection {
             (Self::Rabbitmq(connection), ValidAddress::Rabbitmq(address)) => Ok(Target {
                 encoder: Encoder::Rabbitmq(RabbitmqEncoder::new(address, mode)),
                 sink: Arc::new(RabbitmqSink::new(connection.clone(), address)),
+            }),
+            (Self::Http(connection), ValidAddress::Http(address)) => Ok(Target {
+                encoder: Encoder::Http(HttpEncoder::new(address, mode)),
+                sink: Arc::new(HttpSink::new(connection.clone(), address)),
             }),
             (Self::Stdout, ValidAddress::Stdout(valid)) => Ok(stdout::to_stdout(*valid)),
             (connection, address) => {
@@ -165,6 +181,7 @@ impl Connection {
         match self {
             Self::Nats(connection) => connection.check().await,
             Self::Rabbitmq(connection) => connection.check().await,
+            Self::Http(connection) => connection.check().await,
             Self::Stdout => Ok(()),
         }
     }
@@ -173,6 +190,7 @@ impl Connection {
         match self {
             Self::Nats(_) => "NATS",
             Self::Rabbitmq(_) => "RabbitMQ",
+            Self::Http(_) => "HTTP",
             Self::Stdout => "stdout",
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Text with placeholders, e.g. `todos.{namespace}.{name}.{change}`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
 }

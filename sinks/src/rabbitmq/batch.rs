@@ -17,11 +17,13 @@ use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 use tidings_core::delivery::{Outcome, Rejection};
 use tokio::sync::watch;
 
-use super::classify::{self, Answer};
+use super::classify;
 use super::connection::{Connection, Health};
 use super::encode::{CONTENT_TYPE, Route, TIMESTAMP, TYPE};
+use crate::answer::Answer;
 use crate::message::Message;
 use crate::patience::Patience;
+use crate::sink::NotReady;
 
 /// For a confirm, counted from the last sign of progress.
 pub(super) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
@@ -257,12 +259,11 @@ impl Returned {
     fn answer(&self, confirmed: &Confirmed, message: &Message) -> Answer {
         if let Some(text) = self.ids.get(&message.id) {
             let route = Route::of(message);
-            return match route.exchange {
-                "" => {
-                    Answer::not_ready("QueueNotFound", format!("there is no queue {:?}", route.routing_key))
-                }
-                _ => Answer::not_ready("Unroutable", format!("no queue is bound to {route}: {text}")),
+            let (reason, message) = match route.exchange {
+                "" => ("QueueNotFound", format!("there is no queue {:?}", route.routing_key)),
+                _ => ("Unroutable", format!("no queue is bound to {route}: {text}")),
             };
+            return Answer::not_ready(NotReady::new(reason, message));
         }
         match confirmed.word {
             Word::Ack if self.complete || confirmed.returned.is_none() => Outcome::Acked.into(),

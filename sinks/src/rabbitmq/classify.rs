@@ -9,17 +9,10 @@ use lapin::{Error, ErrorKind};
 use tidings_core::delivery::{Outcome, Rejection};
 
 use super::encode::Route;
+use crate::answer::Answer;
 use crate::message::Message;
-use crate::sink::{NotReady, retry, unclassified};
+use crate::sink::{NotReady, unclassified};
 use crate::tls;
-
-/// What became of a Message, and what the Sink is to say of itself because of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) outcome: Outcome,
-    /// The place it was to go to is not in order.
-    pub(super) not_ready: Option<NotReady>,
-}
 
 /// Who tried to connect to what.
 #[derive(Clone, Copy, Debug)]
@@ -29,26 +22,6 @@ pub(super) struct Attempt<'a> {
     pub(super) virtual_host: &'a str,
     /// The user, or nothing where a certificate names it.
     pub(super) user: Option<&'a str>,
-}
-
-// === impl Answer ===
-
-impl Answer {
-    /// Only a reason to try again.
-    pub(super) fn retry(reason: impl Into<String>) -> Self {
-        retry(reason).into()
-    }
-
-    /// Tried again, and whoever asks hears why.
-    pub(super) fn not_ready(reason: &str, message: String) -> Self {
-        Self { outcome: retry(message.as_str()), not_ready: Some(NotReady::new(reason, message)) }
-    }
-}
-
-impl From<Outcome> for Answer {
-    fn from(outcome: Outcome) -> Self {
-        Self { outcome, not_ready: None }
-    }
 }
 
 /// What became of the publish of `message` that ended with `error`.
@@ -78,10 +51,12 @@ fn refused(refusal: &AMQPError, error: &Error, message: &Message) -> Answer {
     let route = Route::of(message);
     match refusal.kind() {
         AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => {
-            Answer::not_ready("ExchangeNotFound", format!("there is no exchange {:?}", route.exchange))
+            let message = format!("there is no exchange {:?}", route.exchange);
+            Answer::not_ready(NotReady::new("ExchangeNotFound", message))
         }
         AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
-            Answer::not_ready("PermissionDenied", format!("the user may not publish to {route}"))
+            let message = format!("the user may not publish to {route}");
+            Answer::not_ready(NotReady::new("PermissionDenied", message))
         }
         AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED | AMQPSoftError::CONTENTTOOLARGE) => {
             match size_limit(text.as_str()) {

@@ -3,8 +3,7 @@
 //! Before: sinks/src/rabbitmq/encode.rs
 //! Next: sinks/src/rabbitmq/connection.rs
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +23,7 @@ use super::batch::Batch;
 use super::classify;
 use super::connection::{Connection, Credentials, Health, REQUEST_TIMEOUT};
 use crate::SinkContext;
+use crate::answer::Places;
 use crate::message::Message;
 use crate::sink::{NotReady, Sink, retry};
 
@@ -33,15 +33,12 @@ const LINK_TIMEOUT: Duration = Duration::from_secs(5);
 const RECONNECT: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(5) };
 /// A connection that does not last that long counts as a failed attempt.
 const STABLE: Duration = Duration::from_secs(5);
-/// Places that we remember to be out of order.
-const MAX_REFUSED: usize = 1_000;
 
 /// What a Subscription sends by. Several may share the connection.
 pub struct RabbitmqSink {
     connection: Arc<RabbitmqConnection>,
     place: Place,
-    /// Destinations that were refused, until something arrives there.
-    refused: Mutex<HashMap<String, NotReady>>,
+    places: Places,
 }
 
 /// Keeps a connection to one of several servers. Dropping it ends the connection.
@@ -153,11 +150,7 @@ impl RabbitmqSink {
             (Some(""), None) | (None, _) => Place::Unknown,
             (Some(exchange), _) => Place::Exchange(exchange.to_owned(), declare.clone()),
         };
-        Self { connection, place, refused: Mutex::default() }
-    }
-
-    fn refused(&self) -> std::sync::MutexGuard<'_, HashMap<String, NotReady>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+        Self { connection, place, places: Places::default() }
     }
 }
 
@@ -165,7 +158,7 @@ impl RabbitmqSink {
 impl Sink for RabbitmqSink {
     async fn check(&self) -> Result<(), NotReady> {
         self.connection.look(&self.place).await?;
-        self.refused().values().next().map_or(Ok(()), |not_ready| Err(not_ready.clone()))
+        self.places.check()
     }
 
     async fn deliver(&self, messages: &[Message]) -> Vec<Outcome> {
@@ -174,22 +167,7 @@ impl Sink for RabbitmqSink {
             Err(not_ready) => return vec![retry(not_ready.message); messages.len()],
         };
         let answers = Batch::new(&connection, messages).run().await;
-        let mut refused = self.refused();
-        let outcomes = messages.iter().zip(answers).map(|(message, answer)| {
-            match answer.not_ready {
-                Some(not_ready)
-                    if refused.len() < MAX_REFUSED || refused.contains_key(&message.destination) =>
-                {
-                    refused.insert(message.destination.clone(), not_ready);
-                }
-                None if answer.outcome == Outcome::Acked && !refused.is_empty() => {
-                    refused.remove(&message.destination);
-                }
-                _ => {}
-            }
-            answer.outcome
-        });
-        outcomes.collect()
+        self.places.note(messages, answers)
     }
 
     async fn close(&self, deadline: Duration) {
