@@ -116,7 +116,7 @@ async fn an_accepted_event_has_its_attributes_as_headers() -> Result<()> {
     until_ready(&target).await?;
     assert!(receiver.take().is_empty(), "a check sends no request");
     let milk = message(&target, "zwei Wörter/100%");
-    assert_eq!(target.sink.deliver(&[milk.clone()]).await, [Outcome::Acked]);
+    assert_eq!(target.sink.deliver(std::slice::from_ref(&milk)).await, [Outcome::Acked]);
     let received = receiver.take();
     assert_eq!(received[0].path, "/base/todos/zwei%20W%C3%B6rter%2F100%25?key=1");
     assert_eq!(received[0].body, milk.body);
@@ -336,6 +336,7 @@ async fn only_a_receiver_with_the_right_certificate_is_trusted() -> Result<()> {
     let settings = json!({"url": format!("https://{}", receiver.address), "tls": ca("ca")});
     let target = target_in(ContentMode::Binary, settings, &credentials, false)?;
     assert!(is_retry(&target.sink.deliver(&[message(&target, "milk")]).await[0]));
+    until_not_ready(&target, "CertificateRefused").await?;
     assert!(receiver.take().is_empty());
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::sink::NotReady;
 use crate::tls;
 
 /// The longest a receiver can make us wait.
-const MAX_AFTER: Duration = Duration::from_secs(3600);
+const MAX_AFTER: Duration = Duration::from_hours(1);
 
 /// Statuses that the settings say something about.
 #[derive(Clone, Debug, Default)]
@@ -113,15 +113,9 @@ pub(super) fn not_public(error: NotPublic, server: &str) -> NotReady {
     NotReady::new("AddressRefused", format!("{server} may not be connected to: {error}"))
 }
 
-/// What a request that got no answer says.
+/// What a request that got no answer says. Whoever asks tries to connect, and then knows better.
 pub(super) fn request(error: &hyper_util::client::legacy::Error, server: &str) -> Answer {
-    if error.is_connect() {
-        // Whoever asks tries to connect, and then knows better.
-        Answer::retry(connect(error, server).message)
-    } else {
-        // Also what the other side refuses of our certificate, which it may say only now.
-        Answer::retry(format!("no answer: {}", connect(error, server).message))
-    }
+    Answer::retry(format!("no answer: {}", connect(error, server)))
 }
 
 #[cfg(test)]

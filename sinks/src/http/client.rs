@@ -19,14 +19,15 @@ use futures::stream::{self, StreamExt as _};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tidings_config::secret::{SecretKeyRef, Secrets};
 use tidings_config::sink::http::{ValidHttpAddress, ValidHttpAuth, ValidHttpConnection};
 use tidings_core::delivery::{Outcome, Rejection};
+use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 use tower::Service;
 use tower::ServiceExt as _;
@@ -44,6 +45,8 @@ use crate::tls;
 
 /// For TCP.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a word against our certificate, or that we show none.
+const OBJECTION: Duration = Duration::from_millis(300);
 /// Connections that nothing is sent by are closed after this time, before most receivers do so.
 const IDLE: Duration = Duration::from_secs(30);
 /// Requests of one call that may be under way at once.
@@ -97,7 +100,13 @@ impl HttpConnection {
         let uri = ready.uri("").map_err(|reason| NotReady::new("InvalidUrl", reason))?;
         let connected = timeout(CONNECT_TIMEOUT, ready.connector.clone().oneshot(uri)).await;
         match connected {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(MaybeHttpsStream::Http(_))) => Ok(()),
+            Ok(Ok(MaybeHttpsStream::Https(stream))) => {
+                // In TLS 1.3 a certificate is refused only after the handshake. Who does not mind it says nothing.
+                let said = timeout(OBJECTION, TokioIo::new(stream).read(&mut [0])).await;
+                let objection = said.ok().and_then(Result::err);
+                objection.map_or(Ok(()), |error| Err(classify::connect(&error, &ready.server)))
+            }
             Ok(Err(error)) => Err(classify::connect(&*error, &ready.server)),
             Err(_elapsed) => Err(NotReady::new("Unreachable", format!("{} does not answer", ready.server))),
         }
