@@ -8,9 +8,10 @@ use tidings_config::process::{LogFormat, load};
 use tracing_subscriber::EnvFilter;
 
 /// What libraries say is rarely about us; `debug,kube_client=debug` brings it back. The errors that kube's builder logs are
-/// also returned, and reported by whoever gets them.
+/// also returned, and reported by whoever gets them. So is what lapin logs, which includes the content of messages that no
+/// queue took.
 const QUIET: &str = "kube_client::client::builder=off,kube_client=warn,kube_runtime=warn,tower=warn,hyper=warn,\
-                     hyper_util=warn,rustls=warn,async_nats=warn";
+                     hyper_util=warn,rustls=warn,async_nats=warn,lapin=off";
 
 /// Starts logging. The error is one of the settings: `level` is not a level nor a list of them.
 pub(crate) fn start(level: &str, format: LogFormat) -> Result<()> {

@@ -12,13 +12,19 @@
 pub mod template;
 pub mod tls;
 
+pub mod http;
 pub mod nats;
+pub mod rabbitmq;
 pub mod stdout;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::http::{HttpConnectionSettings, HttpSettings, ValidHttpAddress, ValidHttpConnection};
 use self::nats::{NatsConnectionSettings, NatsSettings, ValidNatsAddress, ValidNatsConnection};
+use self::rabbitmq::{
+    RabbitmqConnectionSettings, RabbitmqSettings, ValidRabbitmqAddress, ValidRabbitmqConnection,
+};
 use self::stdout::{StdoutSettings, ValidStdout};
 use crate::field_error::{FieldError, FieldErrors};
 use crate::secret::SecretKeyRef;
@@ -34,6 +40,12 @@ pub struct SinkSettings {
     /// A stream of NATS JetStream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsSettings>,
+    /// An exchange of RabbitMQ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rabbitmq: Option<RabbitmqSettings>,
+    /// An HTTP endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpSettings>,
     /// The standard output of the bridge, for people who look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdout: Option<StdoutSettings>,
@@ -60,6 +72,12 @@ pub struct ConnectionSettings {
     /// Servers of NATS with JetStream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsConnectionSettings>,
+    /// Servers of RabbitMQ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rabbitmq: Option<RabbitmqConnectionSettings>,
+    /// A receiver of HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpConnectionSettings>,
 }
 
 /// How an Event and its data share a Message.
@@ -83,7 +101,7 @@ pub struct ValidSink {
 
 /// How a broker is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "there are few of them")]
+#[allow(clippy::large_enum_variant)] // there is one for each Subscription, and a box would be in everybody's way
 pub enum Via {
     /// By the connection of this Sink.
     Sink(SinkReference),
@@ -93,10 +111,13 @@ pub enum Via {
 
 /// A connection that can be made, once its Secrets are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "there are few of them")]
 pub enum ValidConnection {
     /// Servers of NATS.
     Nats(ValidNatsConnection),
+    /// Servers of RabbitMQ.
+    Rabbitmq(ValidRabbitmqConnection),
+    /// A receiver of HTTP.
+    Http(ValidHttpConnection),
     /// Standard output.
     Stdout,
 }
@@ -106,6 +127,10 @@ pub enum ValidConnection {
 pub enum ValidAddress {
     /// Subjects of NATS.
     Nats(ValidNatsAddress),
+    /// Exchanges of RabbitMQ.
+    Rabbitmq(ValidRabbitmqAddress),
+    /// Paths of a receiver of HTTP.
+    Http(ValidHttpAddress),
     /// Lines of standard output.
     Stdout(ValidStdout),
 }
@@ -114,13 +139,16 @@ pub enum ValidAddress {
 
 impl SinkSettings {
     /// The fields that name a kind of sink.
-    pub const KINDS: &str = "`nats` and `stdout`";
+    pub const KINDS: &str = "`nats`, `rabbitmq`, `http` and `stdout`";
 
     /// Where the Events go, or every mistake, with paths that start with `path`, e.g. `spec.sink`.
     pub fn validate(&self, path: &str) -> Result<ValidSink, FieldErrors> {
-        let Self { reference, nats, stdout } = self;
+        let Self { reference, nats, rabbitmq, http, stdout } = self;
         let mut errors = FieldErrors::new();
-        let given = usize::from(nats.is_some()) + usize::from(stdout.is_some());
+        let given = [nats.is_some(), rabbitmq.is_some(), http.is_some(), stdout.is_some()]
+            .into_iter()
+            .filter(|given| *given)
+            .count();
         if given > 1 {
             errors.push(FieldError::new(path, format!("only one of {} can be given", Self::KINDS)));
         }
@@ -142,6 +170,24 @@ impl SinkSettings {
                 connection = Some(ValidConnection::Nats(nats.connection.validate(&path, &mut errors)));
             }
             address = nats.address(&path, &mut errors).map(ValidAddress::Nats);
+        }
+        if let Some(rabbitmq) = rabbitmq {
+            let path = format!("{path}.rabbitmq");
+            let own = rabbitmq.connection != RabbitmqConnectionSettings::default();
+            both(own, "rabbitmq", &mut errors);
+            if reference.is_none() {
+                let valid = rabbitmq.connection.validate(&path, &mut errors);
+                connection = valid.map(ValidConnection::Rabbitmq);
+            }
+            address = rabbitmq.address(&path, &mut errors).map(ValidAddress::Rabbitmq);
+        }
+        if let Some(http) = http {
+            let path = format!("{path}.http");
+            both(http.connection != HttpConnectionSettings::default(), "http", &mut errors);
+            if reference.is_none() {
+                connection = http.connection.validate(&path, &mut errors).map(ValidConnection::Http);
+            }
+            address = http.address(&path, &mut errors).map(ValidAddress::Http);
         }
         if let Some(stdout) = stdout {
             both(true, "stdout", &mut errors);
@@ -175,7 +221,10 @@ impl ValidSink {
             }
             Via::Sink(SinkReference { namespace: of, name }) => {
                 let of = of.as_deref().unwrap_or(namespace);
-                format!("sink {of}/{name} {}", address.as_ref().map_or("", ValidAddress::behind))
+                format!(
+                    "sink {of}/{name} {}",
+                    address.as_ref().map_or_else(String::new, ValidAddress::behind)
+                )
             }
         }
     }
@@ -186,13 +235,24 @@ impl ValidSink {
 impl ConnectionSettings {
     /// What can be connected to, or every mistake, with paths that start with `path`, e.g. `spec`.
     pub fn validate(&self, path: &str) -> Result<ValidConnection, FieldErrors> {
-        let Self { nats } = self;
+        let Self { nats, rabbitmq, http } = self;
         let mut errors = FieldErrors::new();
-        let nats = nats.as_ref().map(|nats| nats.validate(&format!("{path}.nats"), &mut errors));
-        let connection = nats.map(ValidConnection::Nats);
-        if connection.is_none() {
-            errors.push(FieldError::new(path, "`nats` is needed"));
-        }
+        let connection = match (nats, rabbitmq, http) {
+            (Some(nats), None, None) => {
+                Some(ValidConnection::Nats(nats.validate(&format!("{path}.nats"), &mut errors)))
+            }
+            (None, Some(rabbitmq), None) => {
+                let valid = rabbitmq.validate(&format!("{path}.rabbitmq"), &mut errors);
+                valid.map(ValidConnection::Rabbitmq)
+            }
+            (None, None, Some(http)) => {
+                http.validate(&format!("{path}.http"), &mut errors).map(ValidConnection::Http)
+            }
+            _ => {
+                errors.push(FieldError::new(path, "exactly one of `nats`, `rabbitmq` and `http` is needed"));
+                None
+            }
+        };
         connection.filter(|_| errors.is_empty()).ok_or(errors)
     }
 }
@@ -204,6 +264,8 @@ impl ValidConnection {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Nats(_) => "NATS",
+            Self::Rabbitmq(_) => "RabbitMQ",
+            Self::Http(_) => "HTTP",
             Self::Stdout => "stdout",
         }
     }
@@ -212,6 +274,8 @@ impl ValidConnection {
     pub fn secrets(&self) -> Vec<SecretKeyRef> {
         match self {
             Self::Nats(nats) => nats.secrets(),
+            Self::Rabbitmq(rabbitmq) => rabbitmq.secrets(),
+            Self::Http(http) => http.secrets(),
             Self::Stdout => Vec::new(),
         }
     }
@@ -220,6 +284,8 @@ impl ValidConnection {
     pub fn summary(&self) -> String {
         match self {
             Self::Nats(nats) => nats.summary(),
+            Self::Rabbitmq(rabbitmq) => rabbitmq.summary(),
+            Self::Http(http) => http.summary(),
             Self::Stdout => "stdout".to_owned(),
         }
     }
@@ -229,6 +295,10 @@ impl ValidConnection {
         let mut errors = FieldErrors::new();
         let address = match self {
             Self::Nats(_) => NatsSettings::default().address("", &mut errors).map(ValidAddress::Nats),
+            Self::Rabbitmq(_) => {
+                RabbitmqSettings::default().address("", &mut errors).map(ValidAddress::Rabbitmq)
+            }
+            Self::Http(_) => Some(ValidAddress::Http(ValidHttpAddress::default())),
             Self::Stdout => None,
         };
         address.unwrap_or_else(|| ValidAddress::Stdout(ValidStdout::default()))
@@ -236,9 +306,16 @@ impl ValidConnection {
 
     fn place(&self, address: &ValidAddress) -> String {
         match (self, address) {
-            (Self::Nats(nats), ValidAddress::Nats(address)) => {
+            (Self::Nats(nats), ValidAddress::Nats(_)) => {
                 let servers: Vec<_> = nats.servers.iter().map(url::Url::as_str).collect();
-                format!("nats {} {}", servers.join(","), address.stream.as_deref().unwrap_or_default())
+                format!("nats {} {}", servers.join(","), address.behind())
+            }
+            (Self::Rabbitmq(rabbitmq), ValidAddress::Rabbitmq(_)) => {
+                let servers: Vec<_> = rabbitmq.servers.iter().map(url::Url::as_str).collect();
+                format!("rabbitmq {} {} {}", servers.join(","), rabbitmq.virtual_host, address.behind())
+            }
+            (Self::Http(http), ValidAddress::Http(_)) => {
+                format!("http {} {}", http.summary(), address.behind())
             }
             (connection, _) => connection.kind().to_owned(),
         }
@@ -252,15 +329,19 @@ impl ValidAddress {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Nats(_) => "NATS",
+            Self::Rabbitmq(_) => "RabbitMQ",
+            Self::Http(_) => "HTTP",
             Self::Stdout(_) => "stdout",
         }
     }
 
     /// What parts one place from another behind the same connection: a stream, a topic.
-    fn behind(&self) -> &str {
+    fn behind(&self) -> String {
         match self {
-            Self::Nats(nats) => nats.stream.as_deref().unwrap_or_default(),
-            Self::Stdout(_) => "",
+            Self::Nats(nats) => nats.stream.clone().unwrap_or_default(),
+            Self::Rabbitmq(rabbitmq) => rabbitmq.exchange.to_string(),
+            Self::Http(http) => http.path.to_string(),
+            Self::Stdout(_) => String::new(),
         }
     }
 }

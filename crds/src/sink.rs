@@ -54,8 +54,13 @@ use crate::schema::refuse_null;
 #[allow(clippy::duplicated_attributes)] // columns of one type
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
-    {"rule": "[has(self.nats)].exists_one(given, given)", "message": "exactly one of nats must be given"},
+    {
+        "rule": "[has(self.nats), has(self.rabbitmq), has(self.http)].exists_one(given, given)",
+        "message": "exactly one of nats, rabbitmq and http must be given",
+    },
     {"rule": "!has(self.nats) || has(self.nats.servers)", "message": "nats needs servers"},
+    {"rule": "!has(self.rabbitmq) || has(self.rabbitmq.servers)", "message": "rabbitmq needs servers"},
+    {"rule": "!has(self.http) || has(self.http.url)", "message": "http needs a url"},
 ]))]
 pub struct SinkSpec {
     /// The connection: exactly one kind of sink.

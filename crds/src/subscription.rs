@@ -88,16 +88,24 @@ pub struct SubscriptionSpec {
     /// only with what is the Subscription's own.
     #[schemars(extend("x-kubernetes-validations" = [
         {
-            "rule": "[has(self.nats), has(self.stdout)].filter(given, given).size() < 2",
-            "message": "only one of nats and stdout can be given",
+            "rule": "[has(self.nats), has(self.rabbitmq), has(self.http), has(self.stdout)].filter(given, given).size() < 2",
+            "message": "only one of nats, rabbitmq, http and stdout can be given",
         },
         {
-            "rule": "has(self.ref) || has(self.nats) || has(self.stdout)",
-            "message": "ref or one of nats and stdout must be given",
+            "rule": "has(self.ref) || has(self.nats) || has(self.rabbitmq) || has(self.http) || has(self.stdout)",
+            "message": "ref or one of nats, rabbitmq, http and stdout must be given",
         },
         {
             "rule": "!has(self.nats) || has(self.ref) != has(self.nats.servers)",
             "message": "nats needs servers, or else a Sink that has them (ref)",
+        },
+        {
+            "rule": "!has(self.rabbitmq) || has(self.ref) != has(self.rabbitmq.servers)",
+            "message": "rabbitmq needs servers, or else a Sink that has them (ref)",
+        },
+        {
+            "rule": "!has(self.http) || has(self.ref) != has(self.http.url)",
+            "message": "http needs a url, or else a Sink that has it (ref)",
         },
         {
             "rule": "!(has(self.ref) && has(self.stdout))",

@@ -141,6 +141,8 @@ async fn what_makes_no_sense_is_refused_with_the_reason() -> Result<()> {
         spec
     };
     let nats = |nats: Value| with("sink", json!({"nats": nats}));
+    let http = |http: Value| with("sink", json!({"http": http}));
+    let rabbitmq = |rabbitmq: Value| with("sink", json!({"rabbitmq": rabbitmq}));
     let pods: Vec<Value> = vec![json!({"apiVersion": "v1", "kind": "Pod"}); 17];
     let many: Vec<String> = (0..65).map(|n| format!("n{n}")).collect();
 
@@ -167,10 +169,10 @@ async fn what_makes_no_sense_is_refused_with_the_reason() -> Result<()> {
         (with("on", json!(["Renamed"])), "spec.on[0]: Unsupported value: \"Renamed\""),
         (with("on", json!(["Added", "Added"])), "spec.on[1]: Duplicate value"),
         (with("event", json!({"mode": "Xml"})), "spec.event.mode: Unsupported value: \"Xml\""),
-        (with("sink", json!({})), "ref or one of nats and stdout must be given"),
+        (with("sink", json!({})), "ref or one of nats, rabbitmq, http and stdout must be given"),
         (
             with("sink", json!({"stdout": {}, "nats": {"servers": ["nats://a"]}})),
-            "only one of nats and stdout can be given",
+            "only one of nats, rabbitmq, http and stdout can be given",
         ),
         (nats(json!({})), "nats needs servers, or else a Sink that has them (ref)"),
         (
@@ -186,6 +188,42 @@ async fn what_makes_no_sense_is_refused_with_the_reason() -> Result<()> {
                 json!({"servers": ["nats://a"], "auth": {"user": "a", "passwordSecretRef": {"name": "A", "key": "b"}}}),
             ),
             "spec.sink.nats.auth.passwordSecretRef.name",
+        ),
+        (rabbitmq(json!({})), "rabbitmq needs servers, or else a Sink that has them (ref)"),
+        (
+            with("sink", json!({"rabbitmq": {"servers": ["amqp://a"]}, "nats": {"servers": ["nats://a"]}})),
+            "only one of nats, rabbitmq, http and stdout can be given",
+        ),
+        (
+            with("sink", json!({"ref": {"name": "a"}, "rabbitmq": {"servers": ["amqp://a"]}})),
+            "rabbitmq needs servers, or else a Sink that has them (ref)",
+        ),
+        (rabbitmq(json!({"servers": ["http://a"]})), "spec.sink.rabbitmq.servers[0]"),
+        (
+            rabbitmq(json!({"servers": ["amqp://a"], "routingKey": "x".repeat(256)})),
+            "spec.sink.rabbitmq.routingKey: Too long",
+        ),
+        (
+            rabbitmq(json!({"servers": ["amqp://a"], "headerPrefix": "ce "})),
+            "spec.sink.rabbitmq.headerPrefix",
+        ),
+        (
+            rabbitmq(json!({"servers": ["amqp://a"], "declareExchange": {"type": "Other"}})),
+            "spec.sink.rabbitmq.declareExchange.type: Unsupported value",
+        ),
+        (http(json!({})), "http needs a url, or else a Sink that has it (ref)"),
+        (
+            with("sink", json!({"ref": {"name": "a"}, "http": {"url": "https://a"}})),
+            "http needs a url, or else a Sink that has it (ref)",
+        ),
+        (http(json!({"url": "amqp://a"})), "spec.sink.http.url"),
+        (http(json!({"url": "https://a", "maxBatch": 0})), "spec.sink.http.maxBatch"),
+        (http(json!({"url": "https://a", "retryOn": [200]})), "spec.sink.http.retryOn[0]"),
+        (
+            http(
+                json!({"url": "https://a", "headers": [{"name": "a b", "valueSecretRef": {"name": "a", "key": "b"}}]}),
+            ),
+            "spec.sink.http.headers[0].name",
         ),
         (with("delivery", json!({"maxInFlight": 0})), "spec.delivery.maxInFlight: Invalid value: 0"),
         (with("delivery", json!({"maxInFlight": 65537})), "spec.delivery.maxInFlight: Invalid value: 65537"),

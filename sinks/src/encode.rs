@@ -82,6 +82,51 @@ pub(crate) fn fill(template: &Template, event: &Event, escape: fn(&str, &mut Str
     text
 }
 
+/// `value` as (a part of) one token of a subject or one word of a routing key, so that different values stay different: `.` becomes `_`, and
+/// what a token cannot hold is percent-encoded, and so are `_` and `%` themselves. Almost all names of Kubernetes
+/// have nothing but letters, digits, `-` and `.`; those of RBAC have anything but `/` and `%`.
+pub(crate) fn push_token(value: &str, token: &mut String) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    if value.is_empty() {
+        // No value is; still, two dots in a row would make a server of NATS close the connection.
+        token.push('_');
+    }
+    for byte in value.bytes() {
+        match byte {
+            b'.' => token.push('_'),
+            b'_' | b'*' | b'>' | b'%' | b'$' | b'"' | b'\\' | ..=0x20 | 0x7f.. => {
+                token.push('%');
+                token.push(char::from(HEX[usize::from(byte >> 4)]));
+                token.push(char::from(HEX[usize::from(byte & 0xf)]));
+            }
+            _ => token.push(char::from(byte)),
+        }
+    }
+}
+
+/// The header of an attribute, as most protocols write it. Those that Events have today cost nothing.
+pub(crate) fn header_name(attribute: &str) -> Cow<'static, str> {
+    Cow::Borrowed(match attribute {
+        "specversion" => "ce-specversion",
+        "id" => "ce-id",
+        "source" => "ce-source",
+        "type" => "ce-type",
+        "subject" => "ce-subject",
+        "time" => "ce-time",
+        "datacontenttype" => "ce-datacontenttype",
+        "partitionkey" => "ce-partitionkey",
+        "sequence" => "ce-sequence",
+        "subscription" => "ce-subscription",
+        "k8suid" => "ce-k8suid",
+        "k8sgeneration" => "ce-k8sgeneration",
+        "reason" => "ce-reason",
+        "gap" => "ce-gap",
+        "gapmissed" => "ce-gapmissed",
+        "traceparent" => "ce-traceparent",
+        other => return Cow::Owned(format!("ce-{other}")),
+    })
+}
+
 /// Attributes are printable ASCII almost always, and then need no escape.
 fn write_json_string(json: &mut Vec<u8>, value: &str) {
     let plain = value.bytes().all(|byte| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\'));

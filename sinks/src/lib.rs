@@ -18,7 +18,15 @@ pub mod sink;
 
 pub mod nats;
 
+pub mod rabbitmq;
+
+pub mod http;
+
 pub mod stdout;
+
+mod answer;
+
+mod patience;
 
 mod tls;
 
@@ -32,9 +40,13 @@ use tidings_config::sink::{ContentMode, ValidAddress, ValidConnection};
 use tidings_core::delivery::Outcome;
 use tidings_core::event::Event;
 
+use self::http::client::{HttpConnection, HttpSink};
+use self::http::encode::HttpEncoder;
 use self::message::Message;
 use self::nats::client::{NatsConnection, NatsSink};
 use self::nats::encode::NatsEncoder;
+use self::rabbitmq::client::{RabbitmqConnection, RabbitmqSink};
+use self::rabbitmq::encode::RabbitmqEncoder;
 use self::sink::{NotReady, Sink, retry};
 use self::stdout::encode::StdoutEncoder;
 
@@ -56,6 +68,10 @@ struct Unusable(NotReady);
 pub enum Encoder {
     /// For NATS `JetStream`.
     Nats(NatsEncoder),
+    /// For RabbitMQ.
+    Rabbitmq(RabbitmqEncoder),
+    /// For HTTP.
+    Http(HttpEncoder),
     /// For standard output.
     Stdout(StdoutEncoder),
 }
@@ -65,6 +81,10 @@ pub enum Encoder {
 pub enum Connection {
     /// To servers of NATS.
     Nats(Arc<NatsConnection>),
+    /// To servers of RabbitMQ.
+    Rabbitmq(Arc<RabbitmqConnection>),
+    /// To a receiver of HTTP.
+    Http(Arc<HttpConnection>),
     /// To standard output, which is always there.
     Stdout,
 }
@@ -110,6 +130,8 @@ impl Encoder {
     pub fn encode(&self, event: &Event) -> Message {
         match self {
             Self::Nats(encoder) => encoder.encode(event),
+            Self::Rabbitmq(encoder) => encoder.encode(event),
+            Self::Http(encoder) => encoder.encode(event),
             Self::Stdout(encoder) => encoder.encode(event),
         }
     }
@@ -123,6 +145,10 @@ impl Connection {
     pub fn open(valid: ValidConnection, context: SinkContext) -> Self {
         match valid {
             ValidConnection::Nats(valid) => Self::Nats(Arc::new(NatsConnection::open(valid, context))),
+            ValidConnection::Rabbitmq(valid) => {
+                Self::Rabbitmq(Arc::new(RabbitmqConnection::open(valid, context)))
+            }
+            ValidConnection::Http(valid) => Self::Http(Arc::new(HttpConnection::open(valid, context))),
             ValidConnection::Stdout => Self::Stdout,
         }
     }
@@ -133,6 +159,16 @@ impl Connection {
             (Self::Nats(connection), ValidAddress::Nats(address)) => Ok(Target {
                 encoder: Encoder::Nats(NatsEncoder::new(address, mode)),
                 sink: Arc::new(NatsSink::new(connection.clone(), address)),
+                ordered: false,
+            }),
+            (Self::Rabbitmq(connection), ValidAddress::Rabbitmq(address)) => Ok(Target {
+                encoder: Encoder::Rabbitmq(RabbitmqEncoder::new(address, mode)),
+                sink: Arc::new(RabbitmqSink::new(connection.clone(), address)),
+                ordered: false,
+            }),
+            (Self::Http(connection), ValidAddress::Http(address)) => Ok(Target {
+                encoder: Encoder::Http(HttpEncoder::new(address, mode)),
+                sink: Arc::new(HttpSink::new(connection.clone(), address)),
                 ordered: false,
             }),
             (Self::Stdout, ValidAddress::Stdout(valid)) => Ok(stdout::to_stdout(*valid)),
@@ -149,6 +185,8 @@ impl Connection {
     pub async fn check(&self) -> Result<(), NotReady> {
         match self {
             Self::Nats(connection) => connection.check().await,
+            Self::Rabbitmq(connection) => connection.check().await,
+            Self::Http(connection) => connection.check().await,
             Self::Stdout => Ok(()),
         }
     }
@@ -156,6 +194,8 @@ impl Connection {
     fn kind(&self) -> &'static str {
         match self {
             Self::Nats(_) => "NATS",
+            Self::Rabbitmq(_) => "RabbitMQ",
+            Self::Http(_) => "HTTP",
             Self::Stdout => "stdout",
         }
     }

@@ -13,11 +13,13 @@ use tidings_core::object::ObjectKey;
 pub struct Message {
     /// The same for every attempt, and unique within whatever the broker could confuse it with.
     pub id: String,
-    /// Where it goes inside the broker: a subject of NATS; empty where a sink has only one place.
+    /// Where it goes inside the broker: a subject of NATS, an exchange and a routing key of RabbitMQ (a line each), a path
+    /// of HTTP; empty where a sink has only one place.
     pub destination: String,
     /// The object it is about: order holds among Messages of one key.
     pub key: ObjectKey,
-    /// Names and values, both printable ASCII.
+    /// Names and values, as the protocol writes them. Names that begin with `:` are properties of the message beside its
+    /// headers, where a protocol has such.
     pub headers: Vec<(Cow<'static, str>, String)>,
     /// The body, never empty.
     pub body: Bytes,

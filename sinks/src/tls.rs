@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
 use tidings_config::secret::{SecretKeyRef, Secrets};
 use tidings_config::sink::tls::{ValidCertificate, ValidTls};
 
@@ -62,6 +62,37 @@ fn certificates(key: &SecretKeyRef, secrets: &Secrets) -> Result<Vec<Certificate
 pub(crate) fn invalid(key: &SecretKeyRef, what: &str) -> NotReady {
     let message = format!("the key {} of the Secret {} {what}", key.key, key.name);
     NotReady::new("InvalidCredentials", message)
+}
+
+/// Why there is no TLS with `server`.
+pub(crate) fn refused(error: &rustls::Error, server: &str) -> NotReady {
+    let (reason, what) = match error {
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            ("CertificateExpired", "the certificate has expired")
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => ("WrongHostName", "the certificate is for another host"),
+        Error::InvalidCertificate(_) => ("CertificateUntrusted", "the certificate is not trusted"),
+        // Only our own certificate, or that we show none, can be what the other side does not like.
+        Error::AlertReceived(
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::CertificateRequired,
+        ) => ("CertificateRefused", "the bridge's certificate, or that it shows none, is not accepted"),
+        _ => ("TlsFailed", "the handshake failed"),
+    };
+    NotReady::new(reason, format!("no TLS with {server}: {what}: {error}"))
+}
+
+/// The error of TLS that clients pass on as one of I/O.
+pub(crate) fn inside(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
 }
 
 /// A Secret that cannot be used.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Text with placeholders, e.g. `todos.{namespace}.{name}.{change}`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
 }
@@ -82,6 +82,15 @@ impl Template {
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
+
+    /// The text that it always is, where it has no placeholders.
+    pub fn as_literal(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [] => Some(""),
+            [Part::Literal(text)] => Some(text),
+            _ => None,
+        }
+    }
 }
 
 /// As it was written.
@@ -144,6 +153,13 @@ mod tests {
         for placeholder in Placeholder::ALL {
             let text = format!("{{{}}}", placeholder.as_str());
             assert_eq!(Template::parse(&text).unwrap().parts(), [Part::Value(placeholder)]);
+        }
+    }
+
+    #[test]
+    fn only_a_template_without_placeholders_is_a_literal() {
+        for (text, literal) in [("", Some("")), ("a.b", Some("a.b")), ("a.{name}", None), ("{name}", None)] {
+            assert_eq!(Template::parse(text).unwrap().as_literal(), literal, "{text}");
         }
     }
 

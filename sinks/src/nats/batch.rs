@@ -4,7 +4,6 @@
 //! Next: sinks/src/nats/classify.rs
 
 use std::borrow::Cow;
-use std::pin::Pin;
 use std::time::Duration;
 
 use async_nats::jetstream::context::{PublishAckFuture, PublishError};
@@ -14,11 +13,11 @@ use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject};
 use futures::FutureExt as _;
 use tidings_core::delivery::{Outcome, Rejection};
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep};
 
 use super::connection::{Connection, INBOX_DENIED, publish_denied};
 use super::signals::Denials;
 use crate::message::Message;
+use crate::patience::Patience;
 use crate::sink::retry;
 
 /// For an acknowledgement, counted from the last sign of progress.
@@ -35,25 +34,18 @@ pub(super) struct Batch<'a> {
     patience: Patience,
 }
 
-/// Ends when nothing has moved for a while.
-struct Patience {
-    until: Instant,
-    sleep: Pin<Box<Sleep>>,
-    over: bool,
-}
-
 // === impl Batch ===
 
 impl<'a> Batch<'a> {
     pub(super) fn new(connection: &'a Connection) -> Self {
         let denials = connection.signals().denials.subscribe();
         let denials_before = denials.borrow().count;
-        Self { connection, denials, denials_before, patience: Patience::new() }
+        Self { connection, denials, denials_before, patience: Patience::new(ACK_TIMEOUT) }
     }
 
     /// Hands one Message to the client, which tells right away what is too large.
     pub(super) async fn send(&mut self, message: &Message) -> Result<PublishAckFuture, Outcome> {
-        if self.patience.over {
+        if self.patience.is_over() {
             return Err(retry("the server takes nothing more"));
         }
         if message.destination.len() > MAX_SUBJECT {
@@ -76,7 +68,7 @@ impl<'a> Batch<'a> {
     /// Awaits the word of the stream.
     pub(super) async fn ack(&mut self, message: &Message, ack: PublishAckFuture) -> Outcome {
         let mut ack = ack.into_future();
-        if self.patience.over {
+        if self.patience.is_over() {
             return self.outcome(message, ack.now_or_never());
         }
         let (subject, before) = (&message.destination, self.denials_before);
@@ -110,32 +102,6 @@ impl<'a> Batch<'a> {
                 retry("no acknowledgement in time")
             }
         }
-    }
-}
-
-// === impl Patience ===
-
-impl Patience {
-    fn new() -> Self {
-        let until = Instant::now() + ACK_TIMEOUT;
-        Self { until, sleep: Box::pin(tokio::time::sleep_until(until)), over: false }
-    }
-
-    /// Something moved.
-    fn progress(&mut self) {
-        self.until = Instant::now() + ACK_TIMEOUT;
-    }
-
-    /// Comes back when nothing has moved for too long, and remembers that.
-    async fn over(&mut self) {
-        while Instant::now() < self.until {
-            // One timer for the whole batch: it is set again only when it went off too early.
-            if self.sleep.is_elapsed() {
-                self.sleep.as_mut().reset(self.until);
-            }
-            self.sleep.as_mut().await;
-        }
-        self.over = true;
     }
 }
 

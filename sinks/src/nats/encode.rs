@@ -10,7 +10,7 @@ use tidings_config::sink::nats::ValidNatsAddress;
 use tidings_config::sink::template::{Part, Template};
 use tidings_core::event::{DATA_CONTENT_TYPE, Event};
 
-use crate::encode::{STRUCTURED_CONTENT_TYPE, fill, percent_encode, structured};
+use crate::encode::{STRUCTURED_CONTENT_TYPE, fill, header_name, percent_encode, push_token, structured};
 use crate::message::Message;
 
 /// By this the server knows a repeat.
@@ -97,51 +97,6 @@ pub(crate) fn matches(pattern: &str, subject: &str) -> bool {
             _ => return false,
         }
     }
-}
-
-/// `value` as (a part of) one token of a subject, so that different values stay different: `.` becomes `_`, and
-/// what a token cannot hold is percent-encoded, and so are `_` and `%` themselves. Almost all names of Kubernetes
-/// have nothing but letters, digits, `-` and `.`; those of RBAC have anything but `/` and `%`.
-fn push_token(value: &str, subject: &mut String) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    if value.is_empty() {
-        // No value is; still, two dots in a row would make the server close the connection.
-        subject.push('_');
-    }
-    for byte in value.bytes() {
-        match byte {
-            b'.' => subject.push('_'),
-            b'_' | b'*' | b'>' | b'%' | b'$' | b'"' | b'\\' | ..=0x20 | 0x7f.. => {
-                subject.push('%');
-                subject.push(char::from(HEX[usize::from(byte >> 4)]));
-                subject.push(char::from(HEX[usize::from(byte & 0xf)]));
-            }
-            _ => subject.push(char::from(byte)),
-        }
-    }
-}
-
-/// The header of an attribute. Those that Events have today cost nothing.
-fn header_name(attribute: &str) -> Cow<'static, str> {
-    Cow::Borrowed(match attribute {
-        "specversion" => "ce-specversion",
-        "id" => "ce-id",
-        "source" => "ce-source",
-        "type" => "ce-type",
-        "subject" => "ce-subject",
-        "time" => "ce-time",
-        "datacontenttype" => "ce-datacontenttype",
-        "partitionkey" => "ce-partitionkey",
-        "sequence" => "ce-sequence",
-        "subscription" => "ce-subscription",
-        "k8suid" => "ce-k8suid",
-        "k8sgeneration" => "ce-k8sgeneration",
-        "reason" => "ce-reason",
-        "gap" => "ce-gap",
-        "gapmissed" => "ce-gapmissed",
-        "traceparent" => "ce-traceparent",
-        other => return Cow::Owned(format!("ce-{other}")),
-    })
 }
 
 #[cfg(test)]

@@ -6,8 +6,15 @@ const BATCH: &str = "sinks/src/nats/batch.rs";
 const ENCODE: &str = "sinks/src/nats/encode.rs";
 const CLASSIFY: &str = "sinks/src/nats/classify.rs";
 
+const RABBITMQ_BATCH: &str = "sinks/src/rabbitmq/batch.rs";
+const HTTP_CLIENT: &str = "sinks/src/http/client.rs";
+
 /// The sink against a real NATS.
 const BROKER: &str = "-p tidings-sinks --test nats";
+/// The sink against a real RabbitMQ.
+const RABBITMQ: &str = "-p tidings-sinks --test rabbitmq";
+/// The sink against a server of HTTP.
+const HTTP: &str = "-p tidings-sinks --test http";
 
 pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
@@ -33,5 +40,37 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         find: "format!(\"{}/{}\", event.context.subscription_uid, event.id)",
         put: "event.id.clone()",
         test: BROKER,
+    },
+    Mutation {
+        name: "returned-messages-told-by-their-confirm",
+        breaks: "what no queue took is not acked, whichever confirm the client hands it to",
+        file: RABBITMQ_BATCH,
+        find: "if let Some(text) = self.ids.get(&message.id) {",
+        put: "if let (Some(text), true) = (self.ids.get(&message.id), confirmed.returned.is_some()) {",
+        test: RABBITMQ,
+    },
+    Mutation {
+        name: "publish-without-mandatory",
+        breaks: "what no queue takes is not acked",
+        file: RABBITMQ_BATCH,
+        find: "mandatory: true",
+        put: "mandatory: false",
+        test: RABBITMQ,
+    },
+    Mutation {
+        name: "silence-of-rabbitmq-taken-for-a-confirm",
+        breaks: "a Message without a confirm is not acked",
+        file: RABBITMQ_BATCH,
+        find: "(Reply::Silence(reason), _) => Some(Answer::retry(reason)),",
+        put: "(Reply::Silence(_), _) => Some(Outcome::Acked.into()),",
+        test: RABBITMQ,
+    },
+    Mutation {
+        name: "silence-of-a-receiver-taken-for-an-answer",
+        breaks: "a request without an answer is not acked",
+        file: HTTP_CLIENT,
+        find: "answer.unwrap_or_else(silence)",
+        put: "answer.unwrap_or_else(|| Outcome::Acked.into())",
+        test: HTTP,
     },
 ];
