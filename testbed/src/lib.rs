@@ -23,6 +23,7 @@
 //!   which can be made bad
 //! - [`disk`]: a disk that can be full
 //! - [`tidings`]: our own program on them; [`kubectl`] and [`consumer`]: what people and applications do
+//! - [`receiver`]: a broker of each kind with an application that hears what arrives
 //! - [`replay`]: an API server made for measuring; [`usage`]: what a process takes, and [`memory`]: what it may take
 //! - [`chaos`]: writers that remember what was confirmed, and the rules that hold of what was published
 //! - [`shared`]: one of each per test process
@@ -49,6 +50,7 @@ pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod rabbitmq;
+pub mod receiver;
 pub mod replay;
 pub mod shared;
 pub mod tidings;

@@ -18,10 +18,10 @@ use serde_json::Value;
 use super::root;
 use crate::api_server;
 use crate::binaries;
-use crate::consumer::{self, Fold, Received};
+use crate::consumer::{Fold, Received};
 use crate::control_plane::ControlPlane;
 use crate::kubectl;
-use crate::nats::Nats;
+use crate::receiver::{Kind, Receiver};
 use crate::shared;
 use crate::tidings::{Bridge, Profile, build};
 use crate::wait::eventually;
@@ -31,13 +31,16 @@ pub(super) struct Demo {
     /// Run through once, unattended, and fail when the consumer ends up with anything else than the API server
     #[arg(long)]
     once: bool,
+    /// Where the Events go
+    #[arg(long, value_enum, default_value_t = Kind::Nats)]
+    sink: Kind,
     /// Use the cluster of this file instead of starting one; what the demo makes there is left behind
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 }
 
-/// The stream, and the first token of its subjects.
-const STREAM: &str = "todos";
+/// The stream, topic, or exchange and queue.
+const PLACE: &str = "todos";
 /// How long anything may take before the demo gives up.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -47,23 +50,22 @@ struct Stage {
     _control_plane: Option<ControlPlane>,
     kubeconfig: PathBuf,
     client: kube::Client,
-    nats: Nats,
+    receiver: Receiver,
     namespace: String,
 }
 
-pub(super) async fn demo(Demo { once, kubeconfig }: Demo) -> Result<ExitCode> {
+pub(super) async fn demo(Demo { once, sink, kubeconfig }: Demo) -> Result<ExitCode> {
     say("building what is missing (minutes the first time, nothing later)");
     binaries::ensure_usual()?;
     let program = tokio::task::spawn_blocking(|| build(Profile::Dev)).await??;
-    let stage = Stage::set(kubeconfig).await?;
+    let stage = Stage::set(kubeconfig, sink).await?;
 
-    say("installing the Subscription CRD, the Todo CRD, a Subscription, and two Todos");
+    say("installing the CRDs of Tidings, the Todo CRD, a Subscription, and two Todos");
     let crds = std::process::Command::new(&program).arg("crds").output().context("run tidings crds")?;
     stage.apply(&String::from_utf8(crds.stdout)?)?;
     stage.apply(&example("crd.yaml")?)?;
     stage.established().await?;
-    consumer::create_stream(&stage.nats.client().await?, STREAM).await?;
-    stage.apply(&example("subscription.yaml")?.replace("nats://127.0.0.1:4222", &stage.nats.url()))?;
+    stage.subscribe()?;
     stage.write("bread", "Buy bread")?;
     stage.write("milk", "Buy milk")?;
 
@@ -71,10 +73,9 @@ pub(super) async fn demo(Demo { once, kubeconfig }: Demo) -> Result<ExitCode> {
     let mut bridge = Bridge::start(&program, &stage.kubeconfig, &[]).await?;
     stage.until_well().await.with_context(|| bridge.log_tail())?;
 
-    say("CloudEvents as they arrive from NATS JetStream:");
-    let client = stage.nats.client().await?;
+    say(&format!("CloudEvents as they arrive from {}:", sink.name()));
     let fold = Arc::new(Mutex::new(Fold::default()));
-    let printer = tokio::spawn(print(consumer::read(&client, STREAM).await?, fold.clone()));
+    let printer = tokio::spawn(print(stage.receiver.events(), fold.clone()));
     stage.change()?;
     let outcome = stage.check(&fold).await;
     // The status is written once a second.
@@ -102,11 +103,11 @@ pub(super) async fn demo(Demo { once, kubeconfig }: Demo) -> Result<ExitCode> {
 // === impl Stage ===
 
 impl Stage {
-    async fn set(kubeconfig: Option<PathBuf>) -> Result<Self> {
+    async fn set(kubeconfig: Option<PathBuf>, sink: Kind) -> Result<Self> {
         let control_plane = if kubeconfig.is_some() {
             None
         } else {
-            say("starting etcd, kube-apiserver and NATS");
+            say(&format!("starting etcd, kube-apiserver and {}", sink.name()));
             Some(ControlPlane::start().await?)
         };
         let kubeconfig = match (&control_plane, kubeconfig) {
@@ -118,7 +119,20 @@ impl Stage {
         let namespaces = Api::<Namespace>::all(client.clone());
         namespaces.list(&ListParams::default().limit(1)).await.context("the cluster does not answer")?;
         let namespace = shared::namespace(&client, "demo").await?;
-        Ok(Self { _control_plane: control_plane, kubeconfig, client, nats: Nats::start().await?, namespace })
+        let receiver = Receiver::start(sink, PLACE).await?;
+        Ok(Self { _control_plane: control_plane, kubeconfig, client, receiver, namespace })
+    }
+
+    /// The Subscription of the example, to where this demo listens.
+    fn subscribe(&self) -> Result<()> {
+        let secret = self.receiver.secret(&self.namespace);
+        if !secret.is_empty() {
+            self.apply(&secret)?;
+        }
+        let mut subscription: Value = serde_saphyr::from_str(&example("subscription.yaml")?)?;
+        subscription["spec"]["sink"] = self.receiver.sink();
+        // JSON is YAML.
+        self.apply(&subscription.to_string())
     }
 
     fn apply(&self, yaml: &str) -> Result<()> {
@@ -230,10 +244,10 @@ fn bare(mut value: Value) -> Value {
 }
 
 /// Prints each event as it arrives, and folds it.
-async fn print(events: impl futures::Stream<Item = Result<Received>>, fold: Arc<Mutex<Fold>>) {
+async fn print(events: impl futures::Stream<Item = Received>, fold: Arc<Mutex<Fold>>) {
     let colour = std::io::stdout().is_terminal();
     let mut events = std::pin::pin!(events);
-    while let Some(Ok(event)) = events.next().await {
+    while let Some(event) = events.next().await {
         let change = event.change();
         let code = match change {
             "added" => "32",
