@@ -141,6 +141,8 @@ pub struct LaneReport {
     pub blocked_keys: usize,
     /// Some of them, with the reason.
     pub blocked: Vec<(ObjectKey, String)>,
+    /// Why nothing arrives, whatever a check says: attempts fail again and again.
+    pub failing: Option<String>,
     /// Nothing is sent, because a person wants it so.
     pub suspended: bool,
     /// The last failure, and when, in Unix seconds.

@@ -143,6 +143,9 @@ fn delivering(report: Option<&Report>, mistakes: &FieldErrors) -> Verdict {
     if let Some(Err(not_ready)) = &lane.sink {
         return no(conditions::SINK_NOT_READY, not_ready.message.clone());
     }
+    if let Some(failing) = &lane.failing {
+        return no(conditions::ATTEMPTS_FAIL, failing.clone());
+    }
     if let Some(source) = report.watches.iter().find(|source| source.watch.trouble.is_some()) {
         return no(conditions::API_UNAVAILABLE, trouble(source));
     }

@@ -312,6 +312,11 @@ impl<T: Clone> Delivery<T> {
         self.failed_batches > 0
     }
 
+    /// How many batches in a row failed as a whole.
+    pub fn failed_batches(&self) -> u32 {
+        self.failed_batches
+    }
+
     /// The sink is well again: it is tried at once, with little at first, as after any pause.
     pub fn resume(&mut self) {
         self.paused_until = Duration::ZERO;

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`ACCEPTED`] | [`VALID`] | [`INVALID`], [`KIND_NOT_SERVED`] |
 //! | [`SINK_READY`] | [`CONNECTED`] | a reason of the sink, e.g. `StreamNotFound`; [`INVALID`] |
-//! | [`DELIVERING`] | [`SYNCHRONIZED`], [`CATCHING_UP`], [`SNAPSHOT_RUNNING`] | [`INVALID`], [`KIND_NOT_SERVED`], [`FORBIDDEN`], [`STATE_NOT_STORED`], [`SINK_NOT_READY`], [`API_UNAVAILABLE`], [`BLOCKED`], [`SUSPENDED`] |
+//! | [`DELIVERING`] | [`SYNCHRONIZED`], [`CATCHING_UP`], [`SNAPSHOT_RUNNING`] | [`INVALID`], [`KIND_NOT_SERVED`], [`FORBIDDEN`], [`STATE_NOT_STORED`], [`SINK_NOT_READY`], [`ATTEMPTS_FAIL`], [`API_UNAVAILABLE`], [`BLOCKED`], [`SUSPENDED`] |
 //!
 //! `Unknown` with [`PENDING`]: the bridge has not found out yet.
 
@@ -49,6 +49,9 @@ pub const STATE_NOT_STORED: &str = "StateNotStored";
 pub const API_UNAVAILABLE: &str = "ApiUnavailable";
 /// The broker does not take the Events; `SinkReady` says why. Nothing is lost: they wait.
 pub const SINK_NOT_READY: &str = "SinkNotReady";
+/// The broker can be reached, and all attempts fail, e.g. because a receiver of HTTP answers with an error. Nothing is lost:
+/// Events wait.
+pub const ATTEMPTS_FAIL: &str = "AttemptsFail";
 /// The broker refuses the Events of some objects; `status.blocked` lists them. All others go out.
 pub const BLOCKED: &str = "Blocked";
 

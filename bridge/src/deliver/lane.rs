@@ -27,6 +27,8 @@ const RECHECK: Duration = Duration::from_secs(2);
 const CHECK: Duration = Duration::from_mins(1);
 /// The Journal hears within this time that a chunk was merged with others.
 const MERGED: Duration = Duration::from_millis(50);
+/// So many batches in a row that fail as a whole are more than a hiccup.
+const FAILING: u32 = 3;
 /// Before a chunk that could not be read is read again.
 const REREAD: Duration = Duration::from_secs(1);
 
@@ -305,6 +307,9 @@ impl Worker {
                 Verdict::Retrying { reason, .. } => {
                     report.retried += 1;
                     self.metrics.retried.inc();
+                    if self.delivery.failed_batches() >= FAILING {
+                        report.failing = Some(reason.clone());
+                    }
                     report.last_error = Some((self.clock.unix_seconds(), reason));
                 }
                 Verdict::Blocked { entry, reason } => {
@@ -388,6 +393,9 @@ impl Worker {
         }
         report.left_out = left_out;
         report.suspended = self.settings.suspended;
+        if !self.delivery.is_paused() {
+            report.failing = None;
+        }
         report.decided = decided;
         report.positions = standings.into_iter().map(|(watch, standing)| (watch, standing.settled)).collect();
         if report.blocked_keys != blocked.len() {

@@ -127,10 +127,15 @@ async fn a_sink_that_is_back_is_not_kept_waiting() {
 async fn a_sink_that_says_it_is_well_and_takes_nothing_is_not_hammered() {
     let sink = Arc::new(Away::default());
     sink.lies.store(true, Ordering::Relaxed);
-    let (_lane, journal) = lane(sink.clone()).await;
+    let (lane, journal) = lane(sink.clone()).await;
     assert!(tokio::time::timeout(Duration::from_hours(2), settled_after(&journal)).await.is_err());
     let attempts = sink.attempts.load(Ordering::Relaxed);
     assert!(attempts < 40, "{attempts} attempts in two hours");
+    let report = lane.report();
+    assert_eq!((report.sink, report.failing.as_deref()), (Some(Ok(())), Some("it is away")));
+    sink.back.store(true, Ordering::Relaxed);
+    settled_after(&journal).await;
+    assert_eq!(lane.report().failing, None);
 }
 
 #[tokio::test(start_paused = true)]
