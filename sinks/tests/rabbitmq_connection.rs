@@ -257,3 +257,26 @@ async fn a_closed_sink_takes_nothing_more() -> Result<()> {
     assert_eq!(stored(&client, "closed").await?, 0);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_server_that_went_silent_for_ever_is_left_for_another() -> Result<()> {
+    let rabbitmq = shared().await?;
+    declare(&rabbitmq.client().await?, "left").await?;
+    let first = Proxy::start(rabbitmq.address(), Link::GOOD).await?;
+    let second = Proxy::start(rabbitmq.address(), Link::GOOD).await?;
+    let servers = [&first, &second].map(|proxy| format!("amqp://{}", proxy.address()));
+    let settings = json!({"servers": servers, "exchange": "left"});
+    let target = target_in(ContentMode::Binary, settings, &[])?;
+    let messages = messages(&target, 3);
+    until_acked(&target, &messages).await?;
+
+    first.set(Link::Silent);
+    let since = Instant::now();
+    assert!(target.sink.deliver(&messages).await.iter().all(is_retry));
+    assert!(target.sink.check().await.is_err());
+    assert!(since.elapsed() < NOTICED + CONFIRM_TIMEOUT, "{:?}", since.elapsed());
+    // The silence of the first one is waited for once more; its heartbeats would be missed only after 20 seconds.
+    until_acked(&target, &messages).await?;
+    assert!(since.elapsed() < Duration::from_secs(21), "{:?}", since.elapsed());
+    Ok(())
+}

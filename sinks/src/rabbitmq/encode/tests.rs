@@ -93,7 +93,7 @@ fn exchange_and_routing_key_are_filled() {
 #[test]
 fn a_type_that_is_too_long_for_a_property_is_only_a_header() {
     let mut resource = fixture::todos();
-    resource.group = format!("{}.example", "g".repeat(250)).into();
+    resource.group = format!("{}.example", "g".repeat(250));
     let context = fixture::context(&resource, "uid");
     let event = fixture::updated(&context, ObjectKey::new(Some("shop"), "milk"), 1, "{}");
     let message = encoder(serde_json::json!({}), ContentMode::Binary).encode(&event);
