@@ -411,6 +411,25 @@ mod tests {
     }
 
     #[test]
+    fn a_place_is_where_events_end_up_whoever_sends_them() {
+        let place = |json: &str| match validate(json).unwrap() {
+            ValidSink { via: Via::Inline(connection), address: Some(address) } => connection.place(&address),
+            other => panic!("{other:?}"),
+        };
+        let rabbitmq = |user: &str, rest: &str| {
+            let auth = format!(r#"{{"user": "{user}", "passwordSecretRef": {{"name": "a", "key": "b"}}}}"#);
+            place(&format!(r#"{{"rabbitmq": {{"servers": ["amqp://a"], "auth": {auth}{rest}}}}}"#))
+        };
+        assert_eq!(rabbitmq("ann", ""), "rabbitmq amqp://a / tidings");
+        assert_eq!(rabbitmq("bob", r#", "headerPrefix": "x""#), rabbitmq("ann", ""));
+        assert_ne!(rabbitmq("ann", r#", "exchange": "b""#), rabbitmq("ann", ""));
+        assert_ne!(rabbitmq("ann", r#", "virtualHost": "b""#), rabbitmq("ann", ""));
+        let http = place(r#"{"http": {"url": "https://a/b?key=hunter2", "path": "c/{name}"}}"#);
+        assert_eq!(http, "http https://a/b c/{name}");
+        assert_eq!(place(r#"{"nats": {"servers": ["nats://a"], "stream": "B"}}"#), "nats nats://a B");
+    }
+
+    #[test]
     fn content_mode_is_binary_unless_said_otherwise() {
         assert_eq!(ContentMode::default(), ContentMode::Binary);
         assert_eq!(serde_json::from_str::<ContentMode>("\"Structured\"").unwrap(), ContentMode::Structured);

@@ -28,6 +28,7 @@ use tidings_config::secret::{SecretKeyRef, Secrets};
 use tidings_config::sink::http::{ValidHttpAddress, ValidHttpAuth, ValidHttpConnection};
 use tidings_core::delivery::{Outcome, Rejection};
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tower::Service;
 use tower::ServiceExt as _;
@@ -49,7 +50,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const OBJECTION: Duration = Duration::from_millis(300);
 /// Connections that nothing is sent by are closed after this time, before most receivers do so.
 const IDLE: Duration = Duration::from_secs(30);
-/// Requests of one call that may be under way at once.
+/// Requests of one Subscription that may be under way at once: with HTTP/1.1, each takes a connection.
 const CONCURRENT: usize = 64;
 /// What is read of a body that nobody wants, so that the connection can be used again.
 const MAX_ANSWER: usize = 64 << 10;
@@ -60,6 +61,8 @@ pub struct HttpSink {
     max_batch: Option<usize>,
     statuses: Statuses,
     places: Places,
+    /// One for each request under way.
+    slots: Semaphore,
 }
 
 /// Keeps connections to one receiver.
@@ -224,7 +227,8 @@ impl HttpSink {
     pub fn new(connection: Arc<HttpConnection>, address: &ValidHttpAddress) -> Self {
         let ValidHttpAddress { path: _, max_batch, retry_on, reject_on } = address;
         let statuses = Statuses { retry_on: retry_on.clone(), reject_on: reject_on.clone() };
-        Self { connection, max_batch: *max_batch, statuses, places: Places::default() }
+        let (places, slots) = (Places::default(), Semaphore::new(CONCURRENT));
+        Self { connection, max_batch: *max_batch, statuses, places, slots }
     }
 
     /// Which Messages share a request: those of one path, up to the most that may.
@@ -250,6 +254,8 @@ impl HttpSink {
     ) {
         let in_batches = self.max_batch.is_some();
         let send = |indices: Vec<usize>| async move {
+            // It is never closed.
+            let _slot = self.slots.acquire().await;
             let together: Vec<_> = indices.iter().map(|index| &messages[*index]).collect();
             let answer = ready.send(&together, in_batches, &self.statuses).await;
             (indices, answer)

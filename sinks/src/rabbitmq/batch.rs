@@ -6,20 +6,20 @@
 //! Before: sinks/src/rabbitmq/connection.rs
 //! Next: sinks/src/rabbitmq/classify.rs
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesOrdered;
 use lapin::options::BasicPublishOptions;
-use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
+use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 use tidings_core::delivery::{Outcome, Rejection};
 use tokio::sync::watch;
 
 use super::classify;
 use super::connection::{Connection, Health};
-use super::encode::{CONTENT_TYPE, Route, TIMESTAMP, TYPE};
+use super::encode::{CONTENT_TYPE, MAX_PROPERTY, Route, TIMESTAMP, TYPE};
 use crate::answer::Answer;
 use crate::message::Message;
 use crate::patience::Patience;
@@ -295,11 +295,10 @@ fn unsendable(message: &Message, max_message_size: Option<usize>) -> Option<Answ
     }
     let Route { exchange, routing_key } = Route::of(message);
     let names = [("exchange", exchange), ("routing key", routing_key), ("message id", &message.id)];
-    let properties = message.headers.iter().filter(|(_, value)| value.len() > usize::from(u8::MAX));
+    let properties = message.headers.iter().filter(|(_, value)| value.len() > MAX_PROPERTY);
     let properties = properties.filter_map(|(name, value)| Some((name.strip_prefix(':')?, value.as_str())));
-    let (what, text) =
-        names.into_iter().chain(properties).find(|(_, text)| text.len() > usize::from(u8::MAX))?;
-    let reason = format!("the {what} has {} bytes, and AMQP takes at most 255", text.len());
+    let (what, text) = names.into_iter().chain(properties).find(|(_, text)| text.len() > MAX_PROPERTY)?;
+    let reason = format!("the {what} has {} bytes, and AMQP takes at most {MAX_PROPERTY}", text.len());
     Some(Outcome::Rejected { reason: Rejection::Refused(reason) }.into())
 }
 
@@ -316,7 +315,6 @@ fn properties(message: &Message) -> BasicProperties {
     let mut properties =
         BasicProperties::default().with_delivery_mode(PERSISTENT).with_message_id(message.id.as_str().into());
     let mut headers = FieldTable::default();
-    let mut seen = HashSet::new();
     for (name, value) in &message.headers {
         match &**name {
             CONTENT_TYPE => properties = properties.with_content_type(value.as_str().into()),
@@ -327,12 +325,7 @@ fn properties(message: &Message) -> BasicProperties {
                 }
             }
             name => {
-                if seen.insert(name) {
-                    headers.insert(
-                        ShortString::from(name),
-                        AMQPValue::LongString(LongString::from(value.as_str())),
-                    );
-                }
+                headers.insert(name.into(), AMQPValue::LongString(LongString::from(value.as_str())));
             }
         }
     }

@@ -25,6 +25,8 @@ pub(super) const CONTENT_TYPE: &str = ":content-type";
 pub(super) const TYPE: &str = ":type";
 /// The property `timestamp`, in Unix seconds.
 pub(super) const TIMESTAMP: &str = ":timestamp";
+/// The longest property, in bytes.
+pub(super) const MAX_PROPERTY: usize = 255;
 /// Between exchange and routing key, which have no control characters.
 const SEPARATOR: char = '\n';
 
@@ -64,7 +66,10 @@ impl RabbitmqEncoder {
         let attributes = event.attributes();
         for (name, value) in &attributes {
             match *name {
-                "type" => headers.push((Cow::Borrowed(TYPE), value.to_string())),
+                // The header has it, whatever its length.
+                "type" if value.len() <= MAX_PROPERTY => {
+                    headers.push((Cow::Borrowed(TYPE), value.to_string()));
+                }
                 "time" => {
                     let seconds = value.parse::<Timestamp>().ok().map(|time| time.as_second().to_string());
                     headers.extend(seconds.map(|seconds| (Cow::Borrowed(TIMESTAMP), seconds)));

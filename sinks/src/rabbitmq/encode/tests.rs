@@ -1,10 +1,11 @@
 use std::collections::HashMap;
 
 use cloudevents::{EventBuilder, EventBuilderV10};
+use tidings_core::object::ObjectKey;
 
 use super::*;
 use crate::encode::tests::assert_same_attributes;
-use crate::fixture::todo;
+use crate::fixture::{self, todo};
 
 fn encoder(settings: serde_json::Value, mode: ContentMode) -> RabbitmqEncoder {
     let settings: RabbitmqSettings = serde_json::from_value(settings).unwrap();
@@ -87,4 +88,15 @@ fn exchange_and_routing_key_are_filled() {
         let message = encoder(settings, ContentMode::Binary).encode(&todo("a.b"));
         assert_eq!(Route::of(&message), expected);
     }
+}
+
+#[test]
+fn a_type_that_is_too_long_for_a_property_is_only_a_header() {
+    let mut resource = fixture::todos();
+    resource.group = format!("{}.example", "g".repeat(250));
+    let context = fixture::context(&resource, "uid");
+    let event = fixture::updated(&context, ObjectKey::new(Some("shop"), "milk"), 1, "{}");
+    let message = encoder(serde_json::json!({}), ContentMode::Binary).encode(&event);
+    let headers = headers(&message);
+    assert!(!headers.contains_key(TYPE) && headers["ce-type"].len() > MAX_PROPERTY, "{headers:?}");
 }

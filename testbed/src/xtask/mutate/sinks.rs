@@ -12,7 +12,7 @@ const HTTP_CLIENT: &str = "sinks/src/http/client.rs";
 /// The sink against a real NATS.
 const BROKER: &str = "-p tidings-sinks --test nats";
 /// The sink against a real RabbitMQ.
-const RABBITMQ: &str = "-p tidings-sinks --test rabbitmq";
+const RABBITMQ: &str = "-p tidings-sinks --test rabbitmq --test rabbitmq_connection";
 /// The sink against a server of HTTP.
 const HTTP: &str = "-p tidings-sinks --test http";
 
