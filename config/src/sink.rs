@@ -12,12 +12,14 @@
 pub mod template;
 pub mod tls;
 
+pub mod kafka;
 pub mod nats;
 pub mod stdout;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::kafka::{KafkaConnectionSettings, KafkaSettings, ValidKafkaAddress, ValidKafkaConnection};
 use self::nats::{NatsConnectionSettings, NatsSettings, ValidNatsAddress, ValidNatsConnection};
 use self::stdout::{StdoutSettings, ValidStdout};
 use crate::field_error::{FieldError, FieldErrors};
@@ -31,6 +33,9 @@ pub struct SinkSettings {
     /// The Sink that has the connection.
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
     pub reference: Option<SinkReference>,
+    /// Topics of Kafka.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaSettings>,
     /// A stream of NATS JetStream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsSettings>,
@@ -57,6 +62,9 @@ pub struct SinkReference {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionSettings {
+    /// Brokers of Kafka.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaConnectionSettings>,
     /// Servers of NATS with JetStream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsConnectionSettings>,
@@ -82,6 +90,7 @@ pub struct ValidSink {
 }
 
 /// How a broker is reached.
+#[allow(clippy::large_enum_variant)] // there is one per Subscription
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Via {
     /// By the connection of this Sink.
@@ -93,6 +102,8 @@ pub enum Via {
 /// A connection that can be made, once its Secrets are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValidConnection {
+    /// Brokers of Kafka.
+    Kafka(ValidKafkaConnection),
     /// Servers of NATS.
     Nats(ValidNatsConnection),
     /// Standard output.
@@ -102,6 +113,8 @@ pub enum ValidConnection {
 /// Where Events go behind a connection of the same kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValidAddress {
+    /// Topics of Kafka.
+    Kafka(ValidKafkaAddress),
     /// Subjects of NATS.
     Nats(ValidNatsAddress),
     /// Lines of standard output.
@@ -112,13 +125,14 @@ pub enum ValidAddress {
 
 impl SinkSettings {
     /// The fields that name a kind of sink.
-    pub const KINDS: &str = "`nats` and `stdout`";
+    pub const KINDS: &str = "`kafka`, `nats` and `stdout`";
 
     /// Where the Events go, or every mistake, with paths that start with `path`, e.g. `spec.sink`.
     pub fn validate(&self, path: &str) -> Result<ValidSink, FieldErrors> {
-        let Self { reference, nats, stdout } = self;
+        let Self { reference, kafka, nats, stdout } = self;
         let mut errors = FieldErrors::new();
-        let given = usize::from(nats.is_some()) + usize::from(stdout.is_some());
+        let given =
+            [kafka.is_some(), nats.is_some(), stdout.is_some()].into_iter().filter(|given| *given).count();
         if given > 1 {
             errors.push(FieldError::new(path, format!("only one of {} can be given", Self::KINDS)));
         }
@@ -133,6 +147,14 @@ impl SinkSettings {
                 errors.push(FieldError::new(format!("{path}.{field}"), problem));
             }
         };
+        if let Some(kafka) = kafka {
+            let path = format!("{path}.kafka");
+            both(kafka.connection != KafkaConnectionSettings::default(), "kafka", &mut errors);
+            if reference.is_none() {
+                connection = Some(ValidConnection::Kafka(kafka.connection.validate(&path, &mut errors)));
+            }
+            address = kafka.address(&path, &mut errors).map(ValidAddress::Kafka);
+        }
         if let Some(nats) = nats {
             let path = format!("{path}.nats");
             both(nats.connection != NatsConnectionSettings::default(), "nats", &mut errors);
@@ -163,12 +185,17 @@ impl SinkSettings {
 impl ConnectionSettings {
     /// What can be connected to, or every mistake, with paths that start with `path`, e.g. `spec`.
     pub fn validate(&self, path: &str) -> Result<ValidConnection, FieldErrors> {
-        let Self { nats } = self;
+        let Self { kafka, nats } = self;
         let mut errors = FieldErrors::new();
-        let connection = match nats {
-            Some(nats) => Some(ValidConnection::Nats(nats.validate(&format!("{path}.nats"), &mut errors))),
-            None => {
-                errors.push(FieldError::new(path, "`nats` is needed"));
+        let connection = match (kafka, nats) {
+            (Some(kafka), None) => {
+                Some(ValidConnection::Kafka(kafka.validate(&format!("{path}.kafka"), &mut errors)))
+            }
+            (None, Some(nats)) => {
+                Some(ValidConnection::Nats(nats.validate(&format!("{path}.nats"), &mut errors)))
+            }
+            _ => {
+                errors.push(FieldError::new(path, "exactly one of `kafka` and `nats` is needed"));
                 None
             }
         };
@@ -182,6 +209,7 @@ impl ValidConnection {
     /// What people call this kind of sink.
     pub fn kind(&self) -> &'static str {
         match self {
+            Self::Kafka(_) => "Kafka",
             Self::Nats(_) => "NATS",
             Self::Stdout => "stdout",
         }
@@ -190,6 +218,7 @@ impl ValidConnection {
     /// What has to be read before the connection can be made, in the namespace of the resource that describes it.
     pub fn secrets(&self) -> Vec<SecretKeyRef> {
         match self {
+            Self::Kafka(kafka) => kafka.secrets(),
             Self::Nats(nats) => nats.secrets(),
             Self::Stdout => Vec::new(),
         }
@@ -198,6 +227,7 @@ impl ValidConnection {
     /// Which broker, in a few words, without credentials.
     pub fn summary(&self) -> String {
         match self {
+            Self::Kafka(kafka) => kafka.summary(),
             Self::Nats(nats) => nats.summary(),
             Self::Stdout => "stdout".to_owned(),
         }
@@ -207,6 +237,7 @@ impl ValidConnection {
     pub fn default_address(&self) -> ValidAddress {
         let mut errors = FieldErrors::new();
         let address = match self {
+            Self::Kafka(_) => KafkaSettings::default().address("", &mut errors).map(ValidAddress::Kafka),
             Self::Nats(_) => NatsSettings::default().address("", &mut errors).map(ValidAddress::Nats),
             Self::Stdout => None,
         };
@@ -217,6 +248,9 @@ impl ValidConnection {
     /// way there: what was told through one was told through the other. It is stored, so it must stay what it is.
     pub fn place(&self, address: &ValidAddress) -> String {
         match (self, address) {
+            (Self::Kafka(kafka), ValidAddress::Kafka(address)) => {
+                format!("kafka {} {}", kafka.brokers.join(","), address.topic)
+            }
             (Self::Nats(nats), ValidAddress::Nats(address)) => {
                 let servers: Vec<_> = nats.servers.iter().map(url::Url::as_str).collect();
                 format!("nats {} {}", servers.join(","), address.stream.as_deref().unwrap_or_default())
@@ -232,6 +266,7 @@ impl ValidAddress {
     /// What people call this kind of sink.
     pub fn kind(&self) -> &'static str {
         match self {
+            Self::Kafka(_) => "Kafka",
             Self::Nats(_) => "NATS",
             Self::Stdout(_) => "stdout",
         }
@@ -265,6 +300,7 @@ mod tests {
     fn exactly_one_sink_is_given() {
         assert_eq!(kind(r#"{"stdout": {}}"#), "stdout");
         assert_eq!(kind(r#"{"nats": {"servers": ["nats://broker"]}}"#), "NATS");
+        assert_eq!(kind(r#"{"kafka": {"brokers": ["broker:9092"]}}"#), "Kafka");
         let errors = validate("{}").unwrap_err();
         assert_eq!(errors, [format!("spec.sink: `ref` or one of {} is needed", SinkSettings::KINDS)]);
         let errors = validate(r#"{"stdout": {}, "nats": {"servers": ["nats://broker"]}}"#).unwrap_err();
@@ -284,6 +320,8 @@ mod tests {
             (r#"{"ref": {"name": "company"}, "nats": {"servers": ["nats://broker"]}}"#, "spec.sink.nats: "),
             (r#"{"ref": {"name": "company"}, "stdout": {}}"#, "spec.sink.stdout: "),
             (r#"{"nats": {}}"#, "spec.sink.nats.servers: "),
+            (r#"{"ref": {"name": "company"}, "kafka": {"linger": "1ms"}}"#, "spec.sink.kafka: "),
+            (r#"{"kafka": {}}"#, "spec.sink.kafka.brokers: "),
         ] {
             let errors = validate(sink).unwrap_err();
             assert!(errors.len() == 1 && errors[0].starts_with(path), "{sink}: {errors:?}");

@@ -124,7 +124,7 @@ fn who_the_bridge_is_is_said_in_one_way() {
         (serde_json::json!({"credsSecretRef": key}), ValidNatsAuth::Creds(expected.clone())),
     ] {
         let (connection, _) = validate(&with(auth), "nats").unwrap();
-        assert_eq!(connection.secrets(), [expected.clone()]);
+        assert_eq!(connection.secrets(), std::slice::from_ref(&expected));
         assert_eq!(connection.auth, Some(valid));
     }
     for auth in [
