@@ -16,6 +16,8 @@ pub mod encode;
 
 pub mod sink;
 
+pub mod kafka;
+
 pub mod nats;
 
 pub mod stdout;
@@ -32,6 +34,8 @@ use tidings_config::sink::{ContentMode, ValidAddress, ValidConnection};
 use tidings_core::delivery::Outcome;
 use tidings_core::event::Event;
 
+use self::kafka::client::{KafkaConnection, KafkaSink};
+use self::kafka::encode::KafkaEncoder;
 use self::message::Message;
 use self::nats::client::{NatsConnection, NatsSink};
 use self::nats::encode::NatsEncoder;
@@ -52,6 +56,8 @@ struct Unusable(NotReady);
 /// Turns Events into Messages of one protocol: pure, and nothing it is given makes it fail.
 #[derive(Clone, Debug)]
 pub enum Encoder {
+    /// For Kafka.
+    Kafka(KafkaEncoder),
     /// For NATS `JetStream`.
     Nats(NatsEncoder),
     /// For standard output.
@@ -61,6 +67,8 @@ pub enum Encoder {
 /// A connection to a broker, kept up in the background for as long as somebody holds it.
 #[derive(Clone)]
 pub enum Connection {
+    /// To brokers of Kafka.
+    Kafka(Arc<KafkaConnection>),
     /// To servers of NATS.
     Nats(Arc<NatsConnection>),
     /// To standard output, which is always there.
@@ -107,6 +115,7 @@ impl Encoder {
     /// The Message that tells `event`.
     pub fn encode(&self, event: &Event) -> Message {
         match self {
+            Self::Kafka(encoder) => encoder.encode(event),
             Self::Nats(encoder) => encoder.encode(event),
             Self::Stdout(encoder) => encoder.encode(event),
         }
@@ -120,6 +129,7 @@ impl Connection {
     /// be used, are no error here: [`Sink::check`] says how it goes. Needs a runtime.
     pub fn open(valid: ValidConnection, context: SinkContext) -> Self {
         match valid {
+            ValidConnection::Kafka(valid) => Self::Kafka(Arc::new(KafkaConnection::open(valid, context))),
             ValidConnection::Nats(valid) => Self::Nats(Arc::new(NatsConnection::open(valid, context))),
             ValidConnection::Stdout => Self::Stdout,
         }
@@ -128,6 +138,10 @@ impl Connection {
     /// What a Subscription sends to `address` by. The address is of the connection's kind, or nothing can be sent.
     pub fn target(&self, address: &ValidAddress, mode: ContentMode) -> Result<Target, NotReady> {
         match (self, address) {
+            (Self::Kafka(connection), ValidAddress::Kafka(address)) => Ok(Target {
+                encoder: Encoder::Kafka(KafkaEncoder::new(address, mode)),
+                sink: Arc::new(KafkaSink::new(connection.clone(), address)),
+            }),
             (Self::Nats(connection), ValidAddress::Nats(address)) => Ok(Target {
                 encoder: Encoder::Nats(NatsEncoder::new(address, mode)),
                 sink: Arc::new(NatsSink::new(connection.clone(), address)),
@@ -145,6 +159,7 @@ impl Connection {
     /// Whether the broker is reachable and knows who we are. What is behind it, [`Sink::check`] looks at.
     pub async fn check(&self) -> Result<(), NotReady> {
         match self {
+            Self::Kafka(connection) => connection.check().await,
             Self::Nats(connection) => connection.check().await,
             Self::Stdout => Ok(()),
         }
@@ -152,6 +167,7 @@ impl Connection {
 
     fn kind(&self) -> &'static str {
         match self {
+            Self::Kafka(_) => "Kafka",
             Self::Nats(_) => "NATS",
             Self::Stdout => "stdout",
         }

@@ -17,7 +17,11 @@ pub struct Message {
     pub destination: String,
     /// The object it is about: order holds among Messages of one key.
     pub key: ObjectKey,
-    /// Names and values, both printable ASCII.
+    /// What a record of Kafka has as its key; other protocols have none, and leave it empty.
+    pub record_key: String,
+    /// An empty Message of the same record key belongs to it: both are acked, or neither.
+    pub tombstone: bool,
+    /// Names and values. Both are printable ASCII, except that values of Kafka are any text.
     pub headers: Vec<(Cow<'static, str>, String)>,
     /// The body, never empty.
     pub body: Bytes,
