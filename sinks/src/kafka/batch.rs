@@ -146,3 +146,7 @@ impl<'a> Patience<'a> {
         self.since.max(self.events.heard()) + SILENCE
     }
 }
+
+#[cfg(test)]
+#[path = "batch/tests.rs"]
+mod tests;

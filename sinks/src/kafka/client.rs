@@ -35,13 +35,25 @@ const RESTART: Backoff = Backoff { first: Duration::from_millis(100), max: Durat
 const STABLE: Duration = Duration::from_secs(5);
 /// Topics that one Subscription's checks look at; others are heard of when something goes there.
 const MAX_TOPICS: usize = 16;
+/// For so long a check looks at a topic where nothing goes any more.
+const LATELY: Duration = Duration::from_mins(5);
 
 /// What a Subscription sends by. Several may share the connection.
 pub struct KafkaSink {
     connection: Arc<KafkaConnection>,
     missing: Missing,
-    /// The topics that Messages went to, and what is wrong with them; the only one where there is only one.
-    topics: Mutex<BTreeMap<String, Option<NotReady>>>,
+    /// Where everything goes, if there is only one place.
+    only: Option<String>,
+    /// Where Messages went lately.
+    topics: Mutex<BTreeMap<String, Known>>,
+}
+
+/// What is known of a topic.
+#[derive(Clone)]
+struct Known {
+    /// What was wrong with it when something last went there.
+    trouble: Option<NotReady>,
+    used: Instant,
 }
 
 /// Keeps a producer. Dropping it ends the connection.
@@ -154,14 +166,23 @@ impl KafkaSink {
             Some(like) => Missing::Create(like.clone()),
         };
         let is_one = topic.parts().iter().all(|part| matches!(part, Part::Literal(_)));
-        let topics = is_one.then(|| (topic.to_string(), None)).into_iter().collect();
-        Self { connection, missing, topics: Mutex::new(topics) }
+        Self { connection, missing, only: is_one.then(|| topic.to_string()), topics: Mutex::default() }
     }
 
-    /// What `delivered` says of topics.
+    /// What a check looks at, and what was wrong there.
+    fn topics(&self) -> BTreeMap<String, Option<NotReady>> {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        topics.retain(|_, known| known.used.elapsed() < LATELY);
+        let only = self.only.iter().map(|topic| (topic.clone(), None));
+        let used = topics.iter().map(|(topic, known)| (topic.clone(), known.trouble.clone()));
+        only.chain(used).collect()
+    }
+
+    /// What `delivered` says of topics, and which of them it says something bad of.
     fn remember(&self, messages: &[Message], delivered: &Delivered) -> Vec<String> {
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         let mut troubled = Vec::new();
+        let now = Instant::now();
         for (index, (message, outcome)) in messages.iter().zip(&delivered.outcomes).enumerate() {
             let topic = &message.destination;
             let trouble = match delivered.failures.get(&index) {
@@ -172,11 +193,12 @@ impl KafkaSink {
                 _ => None,
             };
             if let Some(known) = topics.get_mut(topic) {
+                known.used = now;
                 if trouble.is_some() || *outcome == Outcome::Acked {
-                    known.clone_from(&trouble);
+                    known.trouble.clone_from(&trouble);
                 }
             } else if topics.len() < MAX_TOPICS {
-                topics.insert(topic.clone(), trouble.clone());
+                topics.insert(topic.clone(), Known { trouble: trouble.clone(), used: now });
             }
             if trouble.is_some() && !troubled.contains(topic) {
                 troubled.push(topic.clone());
@@ -201,7 +223,7 @@ impl KafkaSink {
 impl Sink for KafkaSink {
     async fn check(&self) -> Result<(), NotReady> {
         let producer = self.connection.producer().await?;
-        let topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let topics = self.topics();
         if topics.is_empty() {
             topics::look(&producer, None).await?;
         }

@@ -175,3 +175,34 @@ impl ProducerContext for Listener {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trouble(events: &Events) -> Option<RDKafkaErrorCode> {
+        events.trouble().map(|trouble| trouble.code)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cause_is_worth_more_than_that_the_connection_broke_while_it_is_fresh() {
+        let events = Events::new(None);
+        assert_eq!(trouble(&events), None);
+        for (code, expected) in [
+            (RDKafkaErrorCode::AllBrokersDown, RDKafkaErrorCode::AllBrokersDown),
+            (RDKafkaErrorCode::BrokerTransportFailure, RDKafkaErrorCode::BrokerTransportFailure),
+            (RDKafkaErrorCode::AllBrokersDown, RDKafkaErrorCode::BrokerTransportFailure),
+            (RDKafkaErrorCode::Authentication, RDKafkaErrorCode::Authentication),
+            (RDKafkaErrorCode::BrokerTransportFailure, RDKafkaErrorCode::Authentication),
+            (RDKafkaErrorCode::SSL, RDKafkaErrorCode::SSL),
+        ] {
+            events.complain(code, "");
+            assert_eq!(trouble(&events), Some(expected), "{code}");
+        }
+        tokio::time::advance(FRESH * 2).await;
+        events.complain(RDKafkaErrorCode::AllBrokersDown, "");
+        assert_eq!(trouble(&events), Some(RDKafkaErrorCode::AllBrokersDown));
+        events.well();
+        assert_eq!(trouble(&events), None);
+    }
+}

@@ -57,6 +57,15 @@ struct Refusal {
     error: String,
 }
 
+/// Why an answer has no token.
+#[derive(Debug, PartialEq, Eq)]
+enum Unusable {
+    /// Because of what was asked.
+    Refused(String),
+    /// Because of the server.
+    Broken(String),
+}
+
 /// A token, or why there is none.
 pub(super) async fn fetch(valid: &ValidKafkaOauth, secrets: &Secrets) -> Result<Token, NotReady> {
     let ValidKafkaOauth { token_endpoint: endpoint, client_id, client_secret, scope, ca } = valid;
@@ -110,14 +119,6 @@ fn form(client_id: &str, client_secret: &str, scope: Option<&str>) -> String {
     form.finish()
 }
 
-/// Why an answer has no token.
-enum Unusable {
-    /// Because of what was asked.
-    Refused(String),
-    /// Because of the server.
-    Broken(String),
-}
-
 fn read(status: StatusCode, body: &[u8], client_id: &str) -> Result<Token, Unusable> {
     if status.is_client_error() {
         let code =
@@ -162,3 +163,7 @@ where
         _ = connection => exchange.await,
     }
 }
+
+#[cfg(test)]
+#[path = "token/tests.rs"]
+mod tests;

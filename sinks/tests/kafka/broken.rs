@@ -10,6 +10,9 @@ use tidings_sinks::message::Message;
 use tidings_testbed::kafka::{Kafka, Listener};
 use tidings_testbed::proxy::Link;
 use tidings_testbed::wait::eventually;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::fixture::{context, todos, updated};
@@ -77,11 +80,41 @@ async fn a_broker_that_breaks_loses_nothing() -> Result<()> {
     until_acked(&early, &messages).await
 }
 
+/// There is one network before a broker at a time.
+static NETWORK: Mutex<()> = Mutex::const_new(());
+
+#[tokio::test]
+async fn a_connection_that_is_cut_is_made_again_without_a_loss_or_a_repeat() -> Result<()> {
+    let _alone = NETWORK.lock().await;
+    let kafka = shared().await?;
+    kafka.create_topic("cut", 2, &[]).await?;
+    let proxy = kafka.proxy(Link::GOOD).await?;
+    let target = Wanted::at(kafka.address(Listener::Proxied), json!({"topic": "cut"}))?.target()?;
+    until_ready(&target).await?;
+    // Far enough away that the cut comes between the records and their acknowledgements.
+    proxy.set(Link::delayed(std::time::Duration::from_millis(300)));
+    let messages = messages(&target, 1000);
+    let cut = async {
+        proxy.set(Link::Cut);
+        // Nobody is let in once the cut is known.
+        let mut stream = TcpStream::connect(proxy.address()).await?;
+        let _ = stream.read_u8().await;
+        proxy.set(Link::GOOD);
+        anyhow::Ok(())
+    };
+    let (outcomes, cut) = tokio::join!(biased; target.sink.deliver(&messages), cut);
+    cut?;
+    assert_eq!(outcomes, vec![Outcome::Acked; 1000]);
+    assert_eq!(kafka.records("cut").await?.len(), 1000);
+    Ok(())
+}
+
 /// Through a network that is cut, silent and slow in turns, with several versions of each key under way, as the sink
 /// allows: what is given up is handed over again from the first that failed on, as the contract wants it.
 #[tokio::test]
 async fn order_holds_through_whatever_the_network_does() -> Result<()> {
     const VERSIONS: u64 = 600;
+    let _alone = NETWORK.lock().await;
     let kafka = shared().await?;
     kafka.create_topic("stormy", 3, &[]).await?;
     let proxy = kafka.proxy(Link::GOOD).await?;

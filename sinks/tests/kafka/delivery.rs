@@ -46,6 +46,9 @@ async fn acked_events_are_in_the_topic_with_their_headers_and_key() -> Result<()
         let expected: Vec<_> = sent.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
         assert_eq!(headers, expected);
     }
+    // Kafka's own consumer sees the same.
+    let lines = kafka.console_consumer(expected, 2).await?;
+    assert!(lines.iter().any(|line| line.contains("ce_subject:shop/zwei Wörter")), "{lines:?}");
     Ok(())
 }
 

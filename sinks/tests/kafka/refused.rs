@@ -1,14 +1,21 @@
 //! What is wrong: each mistake has its own reason, which is gone soon after it was put right.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
+use futures::future::try_join_all;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tidings_core::delivery::Outcome;
 use tidings_testbed::certificates::{Authority, Shown};
 use tidings_testbed::component::Home;
 use tidings_testbed::kafka::{Kafka, KafkaOptions, Listener};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 
 use crate::{Wanted, is_retry, message, shared, until_acked, until_not_ready, until_ready};
 
@@ -93,7 +100,7 @@ async fn credentials_that_are_wrong_or_unusable_are_said_and_never_repeated() ->
             json!({"tokenEndpoint": endpoint, "clientId": client, "clientSecretRef": key("password")});
         json!({ "oauthBearer": client })
     };
-    for (listener, settings, reason, words) in [
+    let cases = [
         (Listener::Sasl, json!({"sasl": user("plain", "ann")}), "Unauthorized", "does not accept the user"),
         (
             Listener::SaslTls,
@@ -135,11 +142,16 @@ async fn credentials_that_are_wrong_or_unusable_are_said_and_never_repeated() ->
         ),
         (Listener::MutualTls, json!({"tls": tls}), "ClientCertificateRefused", "certificate of the bridge"),
         (Listener::Plain, json!({"tls": tls}), "TlsFailed", "does not speak TLS"),
-    ] {
-        let told = said(Wanted::at(kafka.address(listener), settings.clone())?.with(&files), reason).await?;
-        assert!(told.contains(words), "{settings}: {told}");
-    }
-    Ok(())
+        (Listener::Tls, json!({"tls": {}}), "CertificateUntrusted", "no authority that is trusted"),
+    ];
+    // Each waits for seconds, so they wait together.
+    let cases = cases.map(async |(listener, settings, reason, words)| {
+        let wanted = Wanted::at(kafka.address(listener), settings.clone())?.with(&files);
+        let told = said(wanted, reason).await?;
+        ensure!(told.contains(words), "{settings}: {told}");
+        Ok(())
+    });
+    try_join_all(cases).await.map(drop)
 }
 
 #[tokio::test]
@@ -251,6 +263,72 @@ async fn a_token_is_renewed_before_it_expires() -> Result<()> {
     let words = until_not_ready(&target, "TokenEndpointUnreachable").await?;
     assert!(words.contains("503"), "{words}");
     tokens.set_broken(false);
+    until_ready(&target).await?;
+    until_acked(&target, &[message(&target, "milk")]).await
+}
+
+#[tokio::test]
+async fn a_password_that_is_put_right_at_the_broker_is_noticed_soon() -> Result<()> {
+    let kafka = shared().await?;
+    kafka.create_topic("changed", 1, &[]).await?;
+    kafka.set_password("dora", "old").await?;
+    kafka.allow_writing("dora", &["changed"]).await?;
+    let settings = json!({"topic": "changed", "sasl": user("scramSha512", "dora")});
+    let target =
+        Wanted::at(kafka.address(Listener::Sasl), settings)?.with(&[("password", "new")]).target()?;
+    until_not_ready(&target, "Unauthorized").await?;
+    kafka.set_password("dora", "new").await?;
+    let since = Instant::now();
+    until_acked(&target, &[message(&target, "milk")]).await?;
+    until_ready(&target).await?;
+    assert!(since.elapsed() < NOTICED, "{:?}", since.elapsed());
+    Ok(())
+}
+
+/// Speaks TLS before `upstream`, for as long as the present runtime lives.
+async fn https(authority: &Authority, upstream: String) -> Result<String> {
+    let identity = authority.server()?;
+    let chain = CertificateDer::from_pem_slice(identity.certificate.as_bytes())?;
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes())?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![chain], key)?;
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("https://{}/token", listener.local_addr()?);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut near) = acceptor.accept(stream).await else { continue };
+            let Ok(mut far) = TcpStream::connect(&upstream).await else { continue };
+            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        }
+    });
+    Ok(url)
+}
+
+#[tokio::test]
+async fn a_token_comes_only_from_an_endpoint_that_is_trusted() -> Result<()> {
+    let kafka = shared().await?;
+    kafka.create_topic("trusted", 1, &[]).await?;
+    let tokens = kafka.tokens().await?;
+    let upstream = tokens.url().replace("http://", "").replace("/token", "");
+    let authority = Authority::new("login")?;
+    let endpoint = https(&authority, upstream).await?;
+    let files = [
+        ("password", "secret"),
+        ("login", authority.certificate()),
+        ("kafka", kafka.authority().certificate()),
+    ];
+    let settings = |ca: &str| {
+        json!({"topic": "trusted", "sasl": {"oauthBearer": {
+            "tokenEndpoint": endpoint, "clientId": "ann", "clientSecretRef": key("password"), "caSecretRef": key(ca),
+        }}})
+    };
+    let wanted = |ca: &str| Wanted::at(kafka.address(Listener::Sasl), settings(ca));
+    said(wanted("kafka")?.with(&files), "TokenEndpointTlsFailed").await?;
+    let target = wanted("login")?.with(&files).target()?;
     until_ready(&target).await?;
     until_acked(&target, &[message(&target, "milk")]).await
 }
