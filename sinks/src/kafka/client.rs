@@ -129,13 +129,7 @@ impl KafkaConnection {
         let before = self.shared.batch_bytes.fetch_min(bytes.max(1), Ordering::Relaxed);
         if bytes < before {
             // What comes now waits for the next producer; what is under way ends where it is.
-            self.shared.link.send_if_modified(|link| {
-                let was_up = matches!(link, Link::Up(_));
-                if was_up {
-                    *link = Link::Starting;
-                }
-                was_up
-            });
+            self.shared.set(Link::Starting);
             self.shared.renew.notify_one();
         }
     }
@@ -151,6 +145,21 @@ impl KafkaConnection {
 impl Drop for KafkaConnection {
     fn drop(&mut self) {
         self.keeper.abort();
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Unless it is closed: that is the end.
+    fn set(&self, link: Link) {
+        self.link.send_if_modified(|current| {
+            let is_open = !matches!(current, Link::Closed);
+            if is_open {
+                *current = link;
+            }
+            is_open
+        });
     }
 }
 
@@ -277,7 +286,7 @@ async fn keep(origin: Origin, shared: Arc<Shared>) {
         let not_ready = match origin.open(&shared).await {
             Ok((producer, token)) => {
                 let producer = Arc::new(producer);
-                shared.link.send_replace(Link::Up(producer.clone()));
+                shared.set(Link::Up(producer.clone()));
                 tokio::select! {
                     not_ready = producer.fatal() => not_ready,
                     never = origin.refresh(&producer, token) => match never {},
@@ -286,7 +295,7 @@ async fn keep(origin: Origin, shared: Arc<Shared>) {
             }
             Err(not_ready) => not_ready,
         };
-        shared.link.send_replace(Link::Down(not_ready));
+        shared.set(Link::Down(not_ready));
         failures = if since.elapsed() >= STABLE { 1 } else { failures + 1 };
         tokio::time::sleep(RESTART.delay(failures, fastrand::f64())).await;
     }

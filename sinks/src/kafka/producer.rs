@@ -230,12 +230,14 @@ impl Producer {
         self.give_up();
     }
 
-    /// Whether the description of `topic` should be asked for: not more often than once a second.
+    /// Whether the description of `topic` should be asked for: not more often than once a second, and not for all of too
+    /// many.
     pub(super) fn asks_for(&self, topic: &str) -> bool {
         const PAUSE: Duration = Duration::from_secs(1);
+        const MOST: usize = 16;
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.retain(|_, at| at.elapsed() < PAUSE);
-        if asked.contains_key(topic) {
+        if asked.len() >= MOST || asked.contains_key(topic) {
             return false;
         }
         asked.insert(topic.to_owned(), Instant::now());

@@ -23,6 +23,9 @@ use crate::sink::NotReady;
 const ANSWER: Duration = Duration::from_secs(3);
 /// The setting of a topic that says how large a batch may be.
 const LIMIT: &str = "max.message.bytes";
+/// Asked for where only an answer counts: nothing is called that, so brokers cannot create it, and unlike a list of all topics
+/// it is short.
+const NOWHERE: &str = "tidings:nowhere";
 /// Left to the brokers.
 const DEFAULT: i32 = -1;
 
@@ -76,8 +79,8 @@ impl Drop for Admin {
 
 /// Whether some broker answers, and `topic` is there, where one is given. The producer learns of it too.
 pub(super) async fn look(producer: &Producer, topic: Option<&str>) -> Result<(), NotReady> {
-    let (native, name) = (producer.native(), topic.map(ToOwned::to_owned));
-    let asked = tokio::task::spawn_blocking(move || native.client().fetch_metadata(name.as_deref(), ANSWER));
+    let (native, name) = (producer.native(), topic.unwrap_or(NOWHERE).to_owned());
+    let asked = tokio::task::spawn_blocking(move || native.client().fetch_metadata(Some(&name), ANSWER));
     let Ok(answer) = asked.await else {
         return Err(NotReady::new("Unreachable", "the question to the brokers was lost"));
     };
