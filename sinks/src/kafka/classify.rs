@@ -10,6 +10,7 @@ use tidings_core::delivery::{Outcome, Rejection};
 
 use super::config::MAX_RECORD;
 use super::events::Trouble;
+use super::topics::Weakest;
 use crate::message::Message;
 use crate::sink::{NotReady, retry, unclassified};
 
@@ -60,10 +61,13 @@ pub(super) fn report(code: Code, message: &Message, circumstances: Circumstances
         _ if is_denied(code) => retry(denied(topic)),
         Code::ClusterAuthorizationFailed => retry(CLUSTER_DENIED),
         Code::QueueFull => retry("the brokers take nothing more"),
-        Code::MessageTimedOut | Code::OperationTimedOut | Code::TimedOutQueue | Code::RequestTimedOut => {
-            retry("no acknowledgement in time")
-        }
-        Code::PurgeQueue | Code::PurgeInflight => retry("no broker said anything in time"),
+        // Purged is what was given up.
+        Code::PurgeQueue
+        | Code::PurgeInflight
+        | Code::MessageTimedOut
+        | Code::OperationTimedOut
+        | Code::TimedOutQueue
+        | Code::RequestTimedOut => retry("no acknowledgement in time"),
         Code::Fatal
         | Code::GaplessGuarantee
         | Code::Fenced
@@ -215,6 +219,15 @@ pub(super) fn topic(code: Code, topic: &str) -> NotReady {
     } else {
         NotReady::new("TopicUnavailable", format!("the topic {topic} cannot be used: {code}"))
     }
+}
+
+/// Why some partition of `topic` takes nothing.
+pub(super) fn too_few(topic: &str, weakest: Weakest, wanted: usize) -> NotReady {
+    let Weakest { partition, in_sync, replicas } = weakest;
+    let message = format!(
+        "of the topic {topic}, the partition {partition} has {in_sync} of {replicas} replicas in sync, and min.insync.replicas wants {wanted}"
+    );
+    NotReady::new("NotEnoughReplicas", message)
 }
 
 /// Why `topic` was not created.

@@ -22,7 +22,7 @@ use super::classify;
 use super::config::{BATCH_BYTES, Config};
 use super::producer::{Delivered, Producer};
 use super::token::{self, Token};
-use super::topics::{self, Limits, Missing};
+use super::topics::{self, Described, Limits, Missing};
 use crate::SinkContext;
 use crate::message::Message;
 use crate::sink::{NotReady, Sink, retry};
@@ -107,7 +107,7 @@ impl KafkaConnection {
 
     /// Whether some broker answers.
     pub async fn check(&self) -> Result<(), NotReady> {
-        topics::look(&*self.producer().await?, None).await
+        topics::look(&*self.producer().await?, None).await.map(drop)
     }
 
     /// The producer, or why there is none. Waits while it is being made.
@@ -237,11 +237,15 @@ impl Sink for KafkaSink {
             topics::look(&producer, None).await?;
         }
         for (topic, trouble) in topics {
-            topics::ensure(&producer, &topic, &self.missing).await?;
-            if let Some(limit) = topics::learn_limit(&producer, &topic).await
-                && limit < producer.batch_bytes()
-            {
+            let weakest = topics::ensure(&producer, &topic, &self.missing).await?;
+            let Described { limit, in_sync } = topics::describe(&producer, &topic).await;
+            if let Some(limit) = limit.filter(|limit| *limit < producer.batch_bytes()) {
                 self.connection.shrink(limit);
+            }
+            if let (Some(weakest), Some(wanted)) = (weakest, in_sync)
+                && weakest.lacks(wanted) > 0
+            {
+                return Err(classify::too_few(&topic, weakest, wanted));
             }
             // The brokers show us topics that we may not write to.
             if let Some(trouble) = trouble.filter(|trouble| trouble.reason == "PermissionDenied") {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::producer::Producer as _;
 use tidings_config::sink::kafka::topic::ValidKafkaTopic;
 use tokio::sync::OnceCell;
@@ -21,8 +22,9 @@ use crate::sink::NotReady;
 
 /// For an answer of the brokers.
 const ANSWER: Duration = Duration::from_secs(3);
-/// The setting of a topic that says how large a batch may be.
+/// The settings of a topic that say how large a batch may be, and how many replicas in sync it needs.
 const LIMIT: &str = "max.message.bytes";
+const IN_SYNC: &str = "min.insync.replicas";
 /// Asked for where only an answer counts: nothing is called that, so brokers cannot create it, and unlike a list of all topics
 /// it is short.
 const NOWHERE: &str = "tidings:nowhere";
@@ -37,6 +39,24 @@ pub(super) struct Limits(Mutex<BTreeMap<String, usize>>);
 #[derive(Default)]
 pub(super) struct Admin(OnceCell<Arc<AdminClient<Listener>>>);
 
+/// The partition with the fewest replicas in sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Weakest {
+    pub(super) partition: i32,
+    pub(super) in_sync: usize,
+    /// Those it has at all.
+    pub(super) replicas: usize,
+}
+
+/// What the settings of a topic say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Described {
+    /// What a batch may have, in bytes.
+    pub(super) limit: Option<usize>,
+    /// How many replicas have to be in sync.
+    pub(super) in_sync: Option<usize>,
+}
+
 /// What is done about topics that are missing.
 #[derive(Clone, Debug)]
 pub(super) enum Missing {
@@ -46,6 +66,16 @@ pub(super) enum Missing {
     Forbidden,
     /// They are created like this.
     Create(ValidKafkaTopic),
+}
+
+// === impl Weakest ===
+
+impl Weakest {
+    /// How many replicas have to be in sync that are not, where the topic wants `wanted`. As the brokers count, nobody wants
+    /// more than there are.
+    pub(super) fn lacks(self, wanted: usize) -> usize {
+        wanted.min(self.replicas).saturating_sub(self.in_sync)
+    }
 }
 
 // === impl Limits ===
@@ -77,8 +107,9 @@ impl Drop for Admin {
     }
 }
 
-/// Whether some broker answers, and `topic` is there, where one is given. The producer learns of it too.
-pub(super) async fn look(producer: &Producer, topic: Option<&str>) -> Result<(), NotReady> {
+/// Whether some broker answers, and `topic` is there, where one is given, and how its weakest partition is. The producer
+/// learns of it too.
+pub(super) async fn look(producer: &Producer, topic: Option<&str>) -> Result<Option<Weakest>, NotReady> {
     let (native, name) = (producer.native(), topic.unwrap_or(NOWHERE).to_owned());
     let asked = tokio::task::spawn_blocking(move || native.client().fetch_metadata(Some(&name), ANSWER));
     let Ok(answer) = asked.await else {
@@ -88,13 +119,29 @@ pub(super) async fn look(producer: &Producer, topic: Option<&str>) -> Result<(),
         return Err(why_unreachable(producer).await);
     };
     producer.events.well();
-    let Some(topic) = topic else { return Ok(()) };
+    let Some(topic) = topic else { return Ok(None) };
     let described = metadata.topics().iter().find(|described| described.name() == topic);
-    match described.map(|described| (described.error(), described.partitions().is_empty())) {
-        Some((Some(error), _)) => Err(classify::topic(error.into(), topic)),
-        Some((None, false)) => Ok(()),
-        Some((None, true)) | None => Err(classify::topic(RDKafkaErrorCode::UnknownTopicOrPartition, topic)),
+    let described = described.ok_or(RDKafkaErrorCode::UnknownTopicOrPartition);
+    let error = |code| classify::topic(code, topic);
+    let partitions = match described.map(|described| (described.error(), described.partitions())) {
+        Ok((None, partitions)) => partitions,
+        Ok((Some(code), _)) => return Err(error(code.into())),
+        Err(code) => return Err(error(code)),
+    };
+    if let Some(code) =
+        partitions.iter().filter(|partition| partition.leader() < 0).find_map(MetadataPartition::error)
+    {
+        return Err(error(code.into()));
     }
+    let weakest = partitions
+        .iter()
+        .map(|partition| Weakest {
+            partition: partition.id(),
+            in_sync: partition.isr().len(),
+            replicas: partition.replicas().len(),
+        })
+        .min_by_key(|partition| partition.in_sync);
+    weakest.map(Some).ok_or_else(|| error(RDKafkaErrorCode::UnknownTopicOrPartition))
 }
 
 /// What librdkafka says, and where that is not precise, what we see ourselves.
@@ -123,7 +170,11 @@ async fn why_unreachable(producer: &Producer) -> NotReady {
 }
 
 /// As [`look`], and what is missing is created where it may be.
-pub(super) async fn ensure(producer: &Producer, topic: &str, missing: &Missing) -> Result<(), NotReady> {
+pub(super) async fn ensure(
+    producer: &Producer,
+    topic: &str,
+    missing: &Missing,
+) -> Result<Option<Weakest>, NotReady> {
     let not_ready = match look(producer, Some(topic)).await {
         Err(not_ready) if not_ready.reason == "TopicNotFound" => not_ready,
         other => return other,
@@ -163,18 +214,19 @@ async fn create(producer: &Producer, topic: &str, like: &ValidKafkaTopic) -> Res
     }
 }
 
-/// Asks what `topic` takes. Where the user may not know, or nobody answers, it is found out by trying.
-pub(super) async fn learn_limit(producer: &Producer, topic: &str) -> Option<usize> {
-    let limit = ask_limit(producer, topic).await;
-    producer.limits.set(topic, limit);
-    limit
+/// Asks how `topic` is set. Where the user may not know, or nobody answers, it is found out by trying.
+pub(super) async fn describe(producer: &Producer, topic: &str) -> Described {
+    let described = ask(producer, topic).await.unwrap_or_default();
+    producer.limits.set(topic, described.limit);
+    described
 }
 
-async fn ask_limit(producer: &Producer, topic: &str) -> Option<usize> {
+async fn ask(producer: &Producer, topic: &str) -> Option<Described> {
     let admin = admin(producer).await.ok()?;
     let described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options()).await.ok()?;
     let resource = described.into_iter().next()?.ok()?;
-    resource.get(LIMIT)?.value.as_ref()?.parse().ok()
+    let number = |name| resource.get(name)?.value.as_ref()?.parse().ok();
+    Some(Described { limit: number(LIMIT), in_sync: number(IN_SYNC) })
 }
 
 async fn admin(producer: &Producer) -> Result<Arc<AdminClient<Listener>>, KafkaError> {
