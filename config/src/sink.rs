@@ -13,6 +13,7 @@ pub mod template;
 pub mod tls;
 
 pub mod http;
+pub mod kafka;
 pub mod nats;
 pub mod rabbitmq;
 pub mod stdout;
@@ -21,6 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::http::{HttpConnectionSettings, HttpSettings, ValidHttpAddress, ValidHttpConnection};
+use self::kafka::{KafkaConnectionSettings, KafkaSettings, ValidKafkaAddress, ValidKafkaConnection};
 use self::nats::{NatsConnectionSettings, NatsSettings, ValidNatsAddress, ValidNatsConnection};
 use self::rabbitmq::{
     RabbitmqConnectionSettings, RabbitmqSettings, ValidRabbitmqAddress, ValidRabbitmqConnection,
@@ -37,6 +39,9 @@ pub struct SinkSettings {
     /// The Sink that has the connection.
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
     pub reference: Option<SinkReference>,
+    /// Topics of Kafka.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaSettings>,
     /// A stream of NATS JetStream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsSettings>,
@@ -69,6 +74,9 @@ pub struct SinkReference {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionSettings {
+    /// Brokers of Kafka.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaConnectionSettings>,
     /// Servers of NATS with JetStream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsConnectionSettings>,
@@ -112,6 +120,8 @@ pub enum Via {
 /// A connection that can be made, once its Secrets are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValidConnection {
+    /// Brokers of Kafka.
+    Kafka(ValidKafkaConnection),
     /// Servers of NATS.
     Nats(ValidNatsConnection),
     /// Servers of RabbitMQ.
@@ -125,6 +135,8 @@ pub enum ValidConnection {
 /// Where Events go behind a connection of the same kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValidAddress {
+    /// Topics of Kafka.
+    Kafka(ValidKafkaAddress),
     /// Subjects of NATS.
     Nats(ValidNatsAddress),
     /// Exchanges of RabbitMQ.
@@ -139,13 +151,13 @@ pub enum ValidAddress {
 
 impl SinkSettings {
     /// The fields that name a kind of sink.
-    pub const KINDS: &str = "`nats`, `rabbitmq`, `http` and `stdout`";
+    pub const KINDS: &str = "`kafka`, `nats`, `rabbitmq`, `http` and `stdout`";
 
     /// Where the Events go, or every mistake, with paths that start with `path`, e.g. `spec.sink`.
     pub fn validate(&self, path: &str) -> Result<ValidSink, FieldErrors> {
-        let Self { reference, nats, rabbitmq, http, stdout } = self;
+        let Self { reference, kafka, nats, rabbitmq, http, stdout } = self;
         let mut errors = FieldErrors::new();
-        let given = [nats.is_some(), rabbitmq.is_some(), http.is_some(), stdout.is_some()]
+        let given = [kafka.is_some(), nats.is_some(), rabbitmq.is_some(), http.is_some(), stdout.is_some()]
             .into_iter()
             .filter(|given| *given)
             .count();
@@ -163,6 +175,14 @@ impl SinkSettings {
                 errors.push(FieldError::new(format!("{path}.{field}"), problem));
             }
         };
+        if let Some(kafka) = kafka {
+            let path = format!("{path}.kafka");
+            both(kafka.connection != KafkaConnectionSettings::default(), "kafka", &mut errors);
+            if reference.is_none() {
+                connection = Some(ValidConnection::Kafka(kafka.connection.validate(&path, &mut errors)));
+            }
+            address = kafka.address(&path, &mut errors).map(ValidAddress::Kafka);
+        }
         if let Some(nats) = nats {
             let path = format!("{path}.nats");
             both(nats.connection != NatsConnectionSettings::default(), "nats", &mut errors);
@@ -235,21 +255,25 @@ impl ValidSink {
 impl ConnectionSettings {
     /// What can be connected to, or every mistake, with paths that start with `path`, e.g. `spec`.
     pub fn validate(&self, path: &str) -> Result<ValidConnection, FieldErrors> {
-        let Self { nats, rabbitmq, http } = self;
+        let Self { kafka, nats, rabbitmq, http } = self;
         let mut errors = FieldErrors::new();
-        let connection = match (nats, rabbitmq, http) {
-            (Some(nats), None, None) => {
+        let connection = match (kafka, nats, rabbitmq, http) {
+            (Some(kafka), None, None, None) => {
+                Some(ValidConnection::Kafka(kafka.validate(&format!("{path}.kafka"), &mut errors)))
+            }
+            (None, Some(nats), None, None) => {
                 Some(ValidConnection::Nats(nats.validate(&format!("{path}.nats"), &mut errors)))
             }
-            (None, Some(rabbitmq), None) => {
+            (None, None, Some(rabbitmq), None) => {
                 let valid = rabbitmq.validate(&format!("{path}.rabbitmq"), &mut errors);
                 valid.map(ValidConnection::Rabbitmq)
             }
-            (None, None, Some(http)) => {
+            (None, None, None, Some(http)) => {
                 http.validate(&format!("{path}.http"), &mut errors).map(ValidConnection::Http)
             }
             _ => {
-                errors.push(FieldError::new(path, "exactly one of `nats`, `rabbitmq` and `http` is needed"));
+                let problem = "exactly one of `kafka`, `nats`, `rabbitmq` and `http` is needed";
+                errors.push(FieldError::new(path, problem));
                 None
             }
         };
@@ -263,6 +287,7 @@ impl ValidConnection {
     /// What people call this kind of sink.
     pub fn kind(&self) -> &'static str {
         match self {
+            Self::Kafka(_) => "Kafka",
             Self::Nats(_) => "NATS",
             Self::Rabbitmq(_) => "RabbitMQ",
             Self::Http(_) => "HTTP",
@@ -273,6 +298,7 @@ impl ValidConnection {
     /// What has to be read before the connection can be made, in the namespace of the resource that describes it.
     pub fn secrets(&self) -> Vec<SecretKeyRef> {
         match self {
+            Self::Kafka(kafka) => kafka.secrets(),
             Self::Nats(nats) => nats.secrets(),
             Self::Rabbitmq(rabbitmq) => rabbitmq.secrets(),
             Self::Http(http) => http.secrets(),
@@ -283,6 +309,7 @@ impl ValidConnection {
     /// Which broker, in a few words, without credentials.
     pub fn summary(&self) -> String {
         match self {
+            Self::Kafka(kafka) => kafka.summary(),
             Self::Nats(nats) => nats.summary(),
             Self::Rabbitmq(rabbitmq) => rabbitmq.summary(),
             Self::Http(http) => http.summary(),
@@ -294,6 +321,7 @@ impl ValidConnection {
     pub fn default_address(&self) -> ValidAddress {
         let mut errors = FieldErrors::new();
         let address = match self {
+            Self::Kafka(_) => KafkaSettings::default().address("", &mut errors).map(ValidAddress::Kafka),
             Self::Nats(_) => NatsSettings::default().address("", &mut errors).map(ValidAddress::Nats),
             Self::Rabbitmq(_) => {
                 RabbitmqSettings::default().address("", &mut errors).map(ValidAddress::Rabbitmq)
@@ -306,6 +334,9 @@ impl ValidConnection {
 
     fn place(&self, address: &ValidAddress) -> String {
         match (self, address) {
+            (Self::Kafka(kafka), ValidAddress::Kafka(_)) => {
+                format!("kafka {} {}", kafka.brokers.join(","), address.behind())
+            }
             (Self::Nats(nats), ValidAddress::Nats(_)) => {
                 let servers: Vec<_> = nats.servers.iter().map(url::Url::as_str).collect();
                 format!("nats {} {}", servers.join(","), address.behind())
@@ -328,6 +359,7 @@ impl ValidAddress {
     /// What people call this kind of sink.
     pub fn kind(&self) -> &'static str {
         match self {
+            Self::Kafka(_) => "Kafka",
             Self::Nats(_) => "NATS",
             Self::Rabbitmq(_) => "RabbitMQ",
             Self::Http(_) => "HTTP",
@@ -338,6 +370,7 @@ impl ValidAddress {
     /// What parts one place from another behind the same connection: a stream, a topic.
     fn behind(&self) -> String {
         match self {
+            Self::Kafka(kafka) => kafka.topic.to_string(),
             Self::Nats(nats) => nats.stream.clone().unwrap_or_default(),
             Self::Rabbitmq(rabbitmq) => rabbitmq.exchange.to_string(),
             Self::Http(http) => http.path.to_string(),
@@ -373,6 +406,7 @@ mod tests {
     fn exactly_one_sink_is_given() {
         assert_eq!(kind(r#"{"stdout": {}}"#), "stdout");
         assert_eq!(kind(r#"{"nats": {"servers": ["nats://broker"]}}"#), "NATS");
+        assert_eq!(kind(r#"{"kafka": {"brokers": ["broker:9092"]}}"#), "Kafka");
         let errors = validate("{}").unwrap_err();
         assert_eq!(errors, [format!("spec.sink: `ref` or one of {} is needed", SinkSettings::KINDS)]);
         let errors = validate(r#"{"stdout": {}, "nats": {"servers": ["nats://broker"]}}"#).unwrap_err();
@@ -392,6 +426,8 @@ mod tests {
             (r#"{"ref": {"name": "company"}, "nats": {"servers": ["nats://broker"]}}"#, "spec.sink.nats: "),
             (r#"{"ref": {"name": "company"}, "stdout": {}}"#, "spec.sink.stdout: "),
             (r#"{"nats": {}}"#, "spec.sink.nats.servers: "),
+            (r#"{"ref": {"name": "company"}, "kafka": {"linger": "1ms"}}"#, "spec.sink.kafka: "),
+            (r#"{"kafka": {}}"#, "spec.sink.kafka.brokers: "),
         ] {
             let errors = validate(sink).unwrap_err();
             assert!(errors.len() == 1 && errors[0].starts_with(path), "{sink}: {errors:?}");

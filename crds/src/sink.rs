@@ -55,9 +55,10 @@ use crate::schema::refuse_null;
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     {
-        "rule": "[has(self.nats), has(self.rabbitmq), has(self.http)].exists_one(given, given)",
-        "message": "exactly one of nats, rabbitmq and http must be given",
+        "rule": "[has(self.kafka), has(self.nats), has(self.rabbitmq), has(self.http)].exists_one(given, given)",
+        "message": "exactly one of kafka, nats, rabbitmq and http must be given",
     },
+    {"rule": "!has(self.kafka) || has(self.kafka.brokers)", "message": "kafka needs brokers"},
     {"rule": "!has(self.nats) || has(self.nats.servers)", "message": "nats needs servers"},
     {"rule": "!has(self.rabbitmq) || has(self.rabbitmq.servers)", "message": "rabbitmq needs servers"},
     {"rule": "!has(self.http) || has(self.http.url)", "message": "http needs a url"},

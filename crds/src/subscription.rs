@@ -88,12 +88,18 @@ pub struct SubscriptionSpec {
     /// only with what is the Subscription's own.
     #[schemars(extend("x-kubernetes-validations" = [
         {
-            "rule": "[has(self.nats), has(self.rabbitmq), has(self.http), has(self.stdout)].filter(given, given).size() < 2",
-            "message": "only one of nats, rabbitmq, http and stdout can be given",
+            "rule": "[has(self.kafka), has(self.nats), has(self.rabbitmq), has(self.http), has(self.stdout)]\
+                     .filter(given, given).size() < 2",
+            "message": "only one of kafka, nats, rabbitmq, http and stdout can be given",
         },
         {
-            "rule": "has(self.ref) || has(self.nats) || has(self.rabbitmq) || has(self.http) || has(self.stdout)",
-            "message": "ref or one of nats, rabbitmq, http and stdout must be given",
+            "rule": "has(self.ref) || has(self.kafka) || has(self.nats) || has(self.rabbitmq) || has(self.http) || \
+                     has(self.stdout)",
+            "message": "ref or one of kafka, nats, rabbitmq, http and stdout must be given",
+        },
+        {
+            "rule": "!has(self.kafka) || has(self.ref) != has(self.kafka.brokers)",
+            "message": "kafka needs brokers, or else a Sink that has them (ref)",
         },
         {
             "rule": "!has(self.nats) || has(self.ref) != has(self.nats.servers)",

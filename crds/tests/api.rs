@@ -143,6 +143,7 @@ async fn what_makes_no_sense_is_refused_with_the_reason() -> Result<()> {
     let nats = |nats: Value| with("sink", json!({"nats": nats}));
     let http = |http: Value| with("sink", json!({"http": http}));
     let rabbitmq = |rabbitmq: Value| with("sink", json!({"rabbitmq": rabbitmq}));
+    let kafka = |kafka: Value| with("sink", json!({"kafka": kafka}));
     let pods: Vec<Value> = vec![json!({"apiVersion": "v1", "kind": "Pod"}); 17];
     let many: Vec<String> = (0..65).map(|n| format!("n{n}")).collect();
 
@@ -169,10 +170,21 @@ async fn what_makes_no_sense_is_refused_with_the_reason() -> Result<()> {
         (with("on", json!(["Renamed"])), "spec.on[0]: Unsupported value: \"Renamed\""),
         (with("on", json!(["Added", "Added"])), "spec.on[1]: Duplicate value"),
         (with("event", json!({"mode": "Xml"})), "spec.event.mode: Unsupported value: \"Xml\""),
-        (with("sink", json!({})), "ref or one of nats, rabbitmq, http and stdout must be given"),
+        (with("sink", json!({})), "ref or one of kafka, nats, rabbitmq, http and stdout must be given"),
         (
             with("sink", json!({"stdout": {}, "nats": {"servers": ["nats://a"]}})),
-            "only one of nats, rabbitmq, http and stdout can be given",
+            "only one of kafka, nats, rabbitmq, http and stdout can be given",
+        ),
+        (kafka(json!({})), "kafka needs brokers, or else a Sink that has them (ref)"),
+        (kafka(json!({"brokers": ["kafka://a:9092"]})), "spec.sink.kafka.brokers[0]"),
+        (kafka(json!({"brokers": ["a:9092"], "topic": ""})), "spec.sink.kafka.topic"),
+        (
+            kafka(json!({"brokers": ["a:9092"], "createTopic": {"partitions": 0}})),
+            "spec.sink.kafka.createTopic.partitions",
+        ),
+        (
+            with("sink", json!({"ref": {"name": "a"}, "kafka": {"brokers": ["a:9092"]}})),
+            "kafka needs brokers, or else a Sink that has them (ref)",
         ),
         (nats(json!({})), "nats needs servers, or else a Sink that has them (ref)"),
         (

@@ -90,6 +90,8 @@ mod tests {
             id: "id".to_owned(),
             destination: destination.to_owned(),
             key: ObjectKey::new(None, "milk"),
+            record_key: String::new(),
+            tombstone: false,
             headers: Vec::new(),
             body: Bytes::new(),
         };

@@ -16,6 +16,8 @@ pub mod encode;
 
 pub mod sink;
 
+pub mod kafka;
+
 pub mod nats;
 
 pub mod rabbitmq;
@@ -42,6 +44,8 @@ use tidings_core::event::Event;
 
 use self::http::client::{HttpConnection, HttpSink};
 use self::http::encode::HttpEncoder;
+use self::kafka::client::{KafkaConnection, KafkaSink};
+use self::kafka::encode::KafkaEncoder;
 use self::message::Message;
 use self::nats::client::{NatsConnection, NatsSink};
 use self::nats::encode::NatsEncoder;
@@ -56,7 +60,8 @@ pub struct Target {
     pub encoder: Encoder,
     /// Takes them.
     pub sink: Arc<dyn Sink>,
-    /// Whether the sink keeps the order of Messages of one key within a call, whatever fails: then a call may have several.
+    /// Whether a call may have several Messages of one key: the sink keeps their order under its own retries. What comes
+    /// behind one that fails may be stored before it, and is sent again behind it.
     pub ordered: bool,
 }
 
@@ -66,6 +71,8 @@ struct Unusable(NotReady);
 /// Turns Events into Messages of one protocol: pure, and nothing it is given makes it fail.
 #[derive(Clone, Debug)]
 pub enum Encoder {
+    /// For Kafka.
+    Kafka(KafkaEncoder),
     /// For NATS `JetStream`.
     Nats(NatsEncoder),
     /// For RabbitMQ.
@@ -79,6 +86,8 @@ pub enum Encoder {
 /// A connection to a broker, kept up in the background for as long as somebody holds it.
 #[derive(Clone)]
 pub enum Connection {
+    /// To brokers of Kafka.
+    Kafka(Arc<KafkaConnection>),
     /// To servers of NATS.
     Nats(Arc<NatsConnection>),
     /// To servers of RabbitMQ.
@@ -129,6 +138,7 @@ impl Encoder {
     /// The Message that tells `event`.
     pub fn encode(&self, event: &Event) -> Message {
         match self {
+            Self::Kafka(encoder) => encoder.encode(event),
             Self::Nats(encoder) => encoder.encode(event),
             Self::Rabbitmq(encoder) => encoder.encode(event),
             Self::Http(encoder) => encoder.encode(event),
@@ -144,6 +154,7 @@ impl Connection {
     /// be used, are no error here: [`Sink::check`] says how it goes. Needs a runtime.
     pub fn open(valid: ValidConnection, context: SinkContext) -> Self {
         match valid {
+            ValidConnection::Kafka(valid) => Self::Kafka(Arc::new(KafkaConnection::open(valid, context))),
             ValidConnection::Nats(valid) => Self::Nats(Arc::new(NatsConnection::open(valid, context))),
             ValidConnection::Rabbitmq(valid) => {
                 Self::Rabbitmq(Arc::new(RabbitmqConnection::open(valid, context)))
@@ -156,6 +167,11 @@ impl Connection {
     /// What a Subscription sends to `address` by. The address is of the connection's kind, or nothing can be sent.
     pub fn target(&self, address: &ValidAddress, mode: ContentMode) -> Result<Target, NotReady> {
         match (self, address) {
+            (Self::Kafka(connection), ValidAddress::Kafka(address)) => Ok(Target {
+                encoder: Encoder::Kafka(KafkaEncoder::new(address, mode)),
+                sink: Arc::new(KafkaSink::new(connection.clone(), address)),
+                ordered: true,
+            }),
             (Self::Nats(connection), ValidAddress::Nats(address)) => Ok(Target {
                 encoder: Encoder::Nats(NatsEncoder::new(address, mode)),
                 sink: Arc::new(NatsSink::new(connection.clone(), address)),
@@ -184,6 +200,7 @@ impl Connection {
     /// Whether the broker is reachable and knows who we are. What is behind it, [`Sink::check`] looks at.
     pub async fn check(&self) -> Result<(), NotReady> {
         match self {
+            Self::Kafka(connection) => connection.check().await,
             Self::Nats(connection) => connection.check().await,
             Self::Rabbitmq(connection) => connection.check().await,
             Self::Http(connection) => connection.check().await,
@@ -193,6 +210,7 @@ impl Connection {
 
     fn kind(&self) -> &'static str {
         match self {
+            Self::Kafka(_) => "Kafka",
             Self::Nats(_) => "NATS",
             Self::Rabbitmq(_) => "RabbitMQ",
             Self::Http(_) => "HTTP",

@@ -18,6 +18,10 @@ pub struct Message {
     pub destination: String,
     /// The object it is about: order holds among Messages of one key.
     pub key: ObjectKey,
+    /// What a record of Kafka has as its key; other protocols have none, and leave it empty.
+    pub record_key: String,
+    /// An empty Message of the same record key belongs to it: both are acked, or neither.
+    pub tombstone: bool,
     /// Names and values, as the protocol writes them. Names that begin with `:` are properties of the message beside its
     /// headers, where a protocol has such.
     pub headers: Vec<(Cow<'static, str>, String)>,

@@ -22,8 +22,9 @@
 //!
 //! # Order
 //!
-//! Between calls that overlap there is no order, so the caller never has Messages of one key in two of them; and within a
-//! call only where the sink says that it keeps their order, also when one of them fails ([`crate::Target::ordered`]).
+//! Between calls that overlap there is no order, so the caller never has Messages of one key in two of them; and several in
+//! one call only where the sink keeps their order under its own retries ([`crate::Target::ordered`]). Everything behind one
+//! that failed is sent again then.
 //!
 //! Wrong: the second version may overtake the first, or be stored although the first was not.
 //!

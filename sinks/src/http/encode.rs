@@ -55,7 +55,15 @@ impl HttpEncoder {
             }
         };
         let destination = fill(&self.path, event, push_segment);
-        Message { id: event.id.clone(), destination, key: event.key.clone(), headers, body }
+        Message {
+            id: event.id.clone(),
+            destination,
+            key: event.key.clone(),
+            record_key: String::new(),
+            tombstone: false,
+            headers,
+            body,
+        }
     }
 }
 

@@ -67,6 +67,8 @@ impl NatsEncoder {
             id,
             destination: fill(&self.subject, event, push_token),
             key: event.key.clone(),
+            record_key: String::new(),
+            tombstone: false,
             headers,
             body,
         }

@@ -89,7 +89,15 @@ impl RabbitmqEncoder {
         let mut destination = fill(&self.exchange, event, push_token);
         destination.push(SEPARATOR);
         destination.push_str(&fill(&self.routing_key, event, push_token));
-        Message { id: event.id.clone(), destination, key: event.key.clone(), headers, body }
+        Message {
+            id: event.id.clone(),
+            destination,
+            key: event.key.clone(),
+            record_key: String::new(),
+            tombstone: false,
+            headers,
+            body,
+        }
     }
 
     /// The header of an attribute. Those that Events have today cost nothing with the usual prefix.

@@ -37,6 +37,8 @@ impl StdoutEncoder {
             id: event.id.clone(),
             destination: String::new(),
             key: event.key.clone(),
+            record_key: String::new(),
+            tombstone: false,
             headers: Vec::new(),
             body,
         }

@@ -13,6 +13,8 @@ fn message() -> Message {
         id: "id".to_owned(),
         destination: "todos.milk".to_owned(),
         key: ObjectKey::new(None, "milk"),
+        record_key: String::new(),
+        tombstone: false,
         headers: Vec::new(),
         body: Bytes::new(),
     }

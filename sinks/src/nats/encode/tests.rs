@@ -154,6 +154,8 @@ fn the_size_counts_headers_and_body() {
         id: String::new(),
         destination: String::new(),
         key: ObjectKey::new(None, "x"),
+        record_key: String::new(),
+        tombstone: false,
         headers: vec![("a".into(), "bc".to_owned())],
         body: "12345".into(),
     };

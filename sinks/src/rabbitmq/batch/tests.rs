@@ -8,6 +8,8 @@ fn message(exchange: &str, routing_key: &str) -> Message {
         id: "id".to_owned(),
         destination: format!("{exchange}\n{routing_key}"),
         key: ObjectKey::new(None, "milk"),
+        record_key: String::new(),
+        tombstone: false,
         headers: vec![(":type".into(), "t".to_owned()), ("ce-long".into(), "x".repeat(1000))],
         body: Bytes::from_static(b"body"),
     }

@@ -14,6 +14,8 @@ fn message(exchange: &str, routing_key: &str, size: usize) -> Message {
         id: "id".to_owned(),
         destination: format!("{exchange}\n{routing_key}"),
         key: ObjectKey::new(None, "milk"),
+        record_key: String::new(),
+        tombstone: false,
         headers: Vec::new(),
         body: Bytes::from(vec![b' '; size]),
     }

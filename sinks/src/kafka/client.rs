@@ -1,0 +1,357 @@
+//! Delivers to Kafka, by one producer at a time that all Subscriptions of the connection share.
+//!
+//! Before: sinks/src/kafka/encode.rs
+//! Next: sinks/src/kafka/producer.rs
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tidings_config::secret::Secrets;
+use tidings_config::sink::kafka::sasl::{ValidKafkaOauth, ValidKafkaSasl};
+use tidings_config::sink::kafka::{ValidKafkaAddress, ValidKafkaConnection};
+use tidings_config::sink::template::Part;
+use tidings_core::delivery::{Backoff, Outcome};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use super::classify;
+use super::config::{BATCH_BYTES, Config};
+use super::producer::{Delivered, Producer};
+use super::token::{self, Token};
+use super::topics::{self, Described, Limits, Missing};
+use crate::SinkContext;
+use crate::message::Message;
+use crate::sink::{NotReady, Sink, retry};
+
+/// How long a delivery waits for a producer that is being made.
+const LINK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Before the next attempt to make a producer, or to get a token.
+const RESTART: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(5) };
+/// A producer that does not last that long counts as a failed attempt.
+const STABLE: Duration = Duration::from_secs(5);
+/// Topics that one Subscription's checks look at; others are heard of when something goes there.
+const MAX_TOPICS: usize = 16;
+/// For so long a check looks at a topic where nothing goes any more.
+const LATELY: Duration = Duration::from_mins(5);
+
+/// What a Subscription sends by. Several may share the connection.
+pub struct KafkaSink {
+    connection: Arc<KafkaConnection>,
+    missing: Missing,
+    /// Where everything goes, if there is only one place.
+    only: Option<String>,
+    /// Where Messages went lately.
+    topics: Mutex<BTreeMap<String, Known>>,
+}
+
+/// What is known of a topic.
+#[derive(Clone)]
+struct Known {
+    /// What was wrong with it when something last went there.
+    trouble: Option<NotReady>,
+    used: Instant,
+}
+
+/// Keeps a producer. Dropping it ends the connection.
+pub struct KafkaConnection {
+    shared: Arc<Shared>,
+    keeper: JoinHandle<()>,
+}
+
+struct Shared {
+    link: watch::Sender<Link>,
+    /// Requests have at most so many bytes.
+    batch_bytes: AtomicUsize,
+    limits: Arc<Limits>,
+    /// The producer should be made anew.
+    renew: Notify,
+}
+
+/// How the producer is doing. Whether brokers can be reached, it finds out by itself.
+#[derive(Clone)]
+enum Link {
+    /// It is being made.
+    Starting,
+    /// There is one.
+    Up(Arc<Producer>),
+    /// It could not be made, or not go on; the next attempt comes.
+    Down(NotReady),
+    /// The connection was closed.
+    Closed,
+}
+
+/// What a producer is made from.
+struct Origin {
+    valid: ValidKafkaConnection,
+    context: SinkContext,
+}
+
+// === impl KafkaConnection ===
+
+impl KafkaConnection {
+    /// Begins to connect in the background.
+    pub fn open(valid: ValidKafkaConnection, context: SinkContext) -> Self {
+        let shared = Arc::new(Shared {
+            link: watch::Sender::new(Link::Starting),
+            batch_bytes: AtomicUsize::new(BATCH_BYTES),
+            limits: Arc::default(),
+            renew: Notify::new(),
+        });
+        let keeper = tokio::spawn(keep(Origin { valid, context }, shared.clone()));
+        Self { shared, keeper }
+    }
+
+    /// Whether some broker answers.
+    pub async fn check(&self) -> Result<(), NotReady> {
+        topics::look(&*self.producer().await?, None).await.map(drop)
+    }
+
+    /// The producer, or why there is none. Waits while it is being made.
+    async fn producer(&self) -> Result<Arc<Producer>, NotReady> {
+        let mut link = self.shared.link.subscribe();
+        let decided = timeout(LINK_TIMEOUT, link.wait_for(|link| !matches!(link, Link::Starting))).await;
+        match decided.map(|link| link.map(|link| link.clone())) {
+            Ok(Ok(Link::Up(producer))) => Ok(producer),
+            Ok(Ok(Link::Down(not_ready))) => Err(not_ready),
+            Ok(Ok(Link::Closed)) => Err(NotReady::new("Closed", "the sink is closed")),
+            Ok(Ok(Link::Starting) | Err(_)) | Err(_) => {
+                Err(NotReady::new("Unreachable", "the connection is still being made"))
+            }
+        }
+    }
+
+    /// Some topic takes less than requests have.
+    fn shrink(&self, bytes: usize) {
+        let before = self.shared.batch_bytes.fetch_min(bytes.max(1), Ordering::Relaxed);
+        if bytes < before {
+            // What comes now waits for the next producer; what is under way ends where it is.
+            self.shared.set(Link::Starting);
+            self.shared.renew.notify_one();
+        }
+    }
+
+    async fn close(&self, deadline: Duration) {
+        self.keeper.abort();
+        if let Link::Up(producer) = self.shared.link.send_replace(Link::Closed) {
+            producer.close(deadline).await;
+        }
+    }
+}
+
+impl Drop for KafkaConnection {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Unless it is closed: that is the end.
+    fn set(&self, link: Link) {
+        self.link.send_if_modified(|current| {
+            let is_open = !matches!(current, Link::Closed);
+            if is_open {
+                *current = link;
+            }
+            is_open
+        });
+    }
+}
+
+// === impl KafkaSink ===
+
+impl KafkaSink {
+    /// Sends to `address` by `connection`.
+    pub fn new(connection: Arc<KafkaConnection>, address: &ValidKafkaAddress) -> Self {
+        let ValidKafkaAddress { topic, key: _, tombstones: _, create_topic, may_create_topics } = address;
+        let missing = match create_topic {
+            None => Missing::Wait,
+            Some(_) if !may_create_topics => Missing::Forbidden,
+            Some(like) => Missing::Create(like.clone()),
+        };
+        let is_one = topic.parts().iter().all(|part| matches!(part, Part::Literal(_)));
+        Self { connection, missing, only: is_one.then(|| topic.to_string()), topics: Mutex::default() }
+    }
+
+    /// What a check looks at, and what was wrong there.
+    fn topics(&self) -> BTreeMap<String, Option<NotReady>> {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        topics.retain(|_, known| known.used.elapsed() < LATELY);
+        let only = self.only.iter().map(|topic| (topic.clone(), None));
+        let used = topics.iter().map(|(topic, known)| (topic.clone(), known.trouble.clone()));
+        only.chain(used).collect()
+    }
+
+    /// What `delivered` says of topics, and which of them it says something bad of.
+    fn remember(&self, messages: &[Message], delivered: &Delivered) -> Vec<String> {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut troubled = Vec::new();
+        let now = Instant::now();
+        for (index, (message, outcome)) in messages.iter().zip(&delivered.outcomes).enumerate() {
+            let topic = &message.destination;
+            let trouble = match delivered.failures.get(&index) {
+                Some(code) if classify::is_missing(*code) => Some(classify::topic(*code, topic)),
+                Some(code) if classify::is_denied(*code) => {
+                    Some(NotReady::new("PermissionDenied", classify::denied(topic)))
+                }
+                _ => None,
+            };
+            if let Some(known) = topics.get_mut(topic) {
+                known.used = now;
+                if trouble.is_some() || *outcome == Outcome::Acked {
+                    known.trouble.clone_from(&trouble);
+                }
+            } else if topics.len() < MAX_TOPICS {
+                topics.insert(topic.clone(), Known { trouble: trouble.clone(), used: now });
+            }
+            if trouble.is_some() && !troubled.contains(topic) {
+                troubled.push(topic.clone());
+            }
+        }
+        troubled
+    }
+
+    /// Has the producer learn that a topic is there now, or ours: by itself it would notice in minutes.
+    fn look_again(&self, producer: &Arc<Producer>, troubled: Vec<String>) {
+        for topic in troubled.into_iter().filter(|topic| producer.asks_for(topic)) {
+            let (producer, missing) = (producer.clone(), self.missing.clone());
+            tokio::spawn(async move {
+                // The next delivery tells what came of it.
+                let _ = topics::ensure(&producer, &topic, &missing).await;
+            });
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for KafkaSink {
+    async fn check(&self) -> Result<(), NotReady> {
+        let producer = self.connection.producer().await?;
+        let topics = self.topics();
+        if topics.is_empty() {
+            topics::look(&producer, None).await?;
+        }
+        for (topic, trouble) in topics {
+            let weakest = topics::ensure(&producer, &topic, &self.missing).await?;
+            let Described { limit, in_sync } = topics::describe(&producer, &topic).await;
+            if let Some(limit) = limit.filter(|limit| *limit < producer.batch_bytes()) {
+                self.connection.shrink(limit);
+            }
+            if let (Some(weakest), Some(wanted)) = (weakest, in_sync)
+                && weakest.lacks(wanted) > 0
+            {
+                return Err(classify::too_few(&topic, weakest, wanted));
+            }
+            // The brokers show us topics that we may not write to.
+            if let Some(trouble) = trouble.filter(|trouble| trouble.reason == "PermissionDenied") {
+                return Err(trouble);
+            }
+        }
+        Ok(())
+    }
+
+    async fn deliver(&self, messages: &[Message]) -> Vec<Outcome> {
+        let producer = match self.connection.producer().await {
+            Ok(producer) => producer,
+            Err(not_ready) => return vec![retry(not_ready.message); messages.len()],
+        };
+        let delivered = producer.deliver(messages).await;
+        let troubled = self.remember(messages, &delivered);
+        self.look_again(&producer, troubled);
+        let crowded = delivered.failures.iter().any(|(index, code)| {
+            messages
+                .get(*index)
+                .is_some_and(|message| classify::is_crowded(*code, message, producer.circumstances(message)))
+        });
+        if crowded {
+            self.connection.shrink(producer.batch_bytes() / 4);
+        }
+        delivered.outcomes
+    }
+
+    async fn close(&self, deadline: Duration) {
+        // Others may go on with it.
+        if Arc::strong_count(&self.connection) == 1 {
+            self.connection.close(deadline).await;
+        }
+    }
+}
+
+/// Keeps a producer, for ever.
+async fn keep(origin: Origin, shared: Arc<Shared>) {
+    let mut failures = 0;
+    loop {
+        let since = Instant::now();
+        let not_ready = match origin.open(&shared).await {
+            Ok((producer, token)) => {
+                let producer = Arc::new(producer);
+                shared.set(Link::Up(producer.clone()));
+                tokio::select! {
+                    not_ready = producer.fatal() => not_ready,
+                    never = origin.refresh(&producer, token) => match never {},
+                    () = shared.renew.notified() => continue,
+                }
+            }
+            Err(not_ready) => not_ready,
+        };
+        shared.set(Link::Down(not_ready));
+        failures = if since.elapsed() >= STABLE { 1 } else { failures + 1 };
+        tokio::time::sleep(RESTART.delay(failures, fastrand::f64())).await;
+    }
+}
+
+// === impl Origin ===
+
+impl Origin {
+    async fn open(&self, shared: &Shared) -> Result<(Producer, Option<Token>), NotReady> {
+        let token = match self.oauth() {
+            Some((oauth, secrets)) => Some(token::fetch(oauth, secrets).await?),
+            None => None,
+        };
+        let config = Arc::new(Config::new(&self.valid, &self.context.secrets, &self.context.owner)?);
+        let (limits, shown) = (shared.limits.clone(), token.clone());
+        let batch_bytes = shared.batch_bytes.load(Ordering::Relaxed);
+        let made = tokio::task::spawn_blocking(move || Producer::open(config, batch_bytes, limits, shown));
+        let producer = made
+            .await
+            .unwrap_or_else(|_| Err(NotReady::new("OutOfResources", "the producer could not be made")))?;
+        Ok((producer, token))
+    }
+
+    fn oauth(&self) -> Option<(&ValidKafkaOauth, &Secrets)> {
+        match &self.valid.sasl {
+            Some(ValidKafkaSasl::Oauth(oauth)) => Some((oauth, &self.context.secrets)),
+            _ => None,
+        }
+    }
+
+    /// Gets the next token before the last one has expired. librdkafka asks for it when four fifths of the time have gone.
+    async fn refresh(&self, producer: &Producer, first: Option<Token>) -> std::convert::Infallible {
+        let (Some((oauth, secrets)), Some(first)) = (self.oauth(), first) else {
+            return std::future::pending().await;
+        };
+        let mut pause = first.lifetime.mul_f64(0.6);
+        let mut failures = 0;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = match token::fetch(oauth, secrets).await {
+                Ok(token) => {
+                    failures = 0;
+                    let pause = token.lifetime.mul_f64(0.6);
+                    producer.events.set_token(token);
+                    pause
+                }
+                Err(not_ready) => {
+                    failures += 1;
+                    producer.events.miss_token(not_ready);
+                    RESTART.delay(failures, fastrand::f64())
+                }
+            };
+        }
+    }
+}
