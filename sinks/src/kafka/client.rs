@@ -1,7 +1,7 @@
 //! Delivers to Kafka, by one producer at a time that all Subscriptions of the connection share.
 //!
 //! Before: sinks/src/kafka/encode.rs
-//! Next: sinks/src/kafka/producer.rs
+//! Next: sinks/src/kafka/keeper.rs
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,19 +9,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tidings_config::secret::Secrets;
-use tidings_config::sink::kafka::sasl::{ValidKafkaOauth, ValidKafkaSasl};
 use tidings_config::sink::kafka::{ValidKafkaAddress, ValidKafkaConnection};
 use tidings_config::sink::template::Part;
-use tidings_core::delivery::{Backoff, Outcome};
+use tidings_core::delivery::Outcome;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::classify;
-use super::config::{BATCH_BYTES, Config};
+use super::config::BATCH_BYTES;
+use super::keeper::{self, Origin};
 use super::producer::{Delivered, Producer};
-use super::token::{self, Token};
 use super::topics::{self, Described, Limits, Missing};
 use crate::SinkContext;
 use crate::message::Message;
@@ -29,10 +27,6 @@ use crate::sink::{NotReady, Sink, retry};
 
 /// How long a delivery waits for a producer that is being made.
 const LINK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Before the next attempt to make a producer, or to get a token.
-const RESTART: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(5) };
-/// A producer that does not last that long counts as a failed attempt.
-const STABLE: Duration = Duration::from_secs(5);
 /// Topics that one Subscription's checks look at; others are heard of when something goes there.
 const MAX_TOPICS: usize = 16;
 /// For so long a check looks at a topic where nothing goes any more.
@@ -62,18 +56,18 @@ pub struct KafkaConnection {
     keeper: JoinHandle<()>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     link: watch::Sender<Link>,
     /// Requests have at most so many bytes.
-    batch_bytes: AtomicUsize,
-    limits: Arc<Limits>,
+    pub(super) batch_bytes: AtomicUsize,
+    pub(super) limits: Arc<Limits>,
     /// The producer should be made anew.
-    renew: Notify,
+    pub(super) renew: Notify,
 }
 
 /// How the producer is doing. Whether brokers can be reached, it finds out by itself.
 #[derive(Clone)]
-enum Link {
+pub(super) enum Link {
     /// It is being made.
     Starting,
     /// There is one.
@@ -82,12 +76,6 @@ enum Link {
     Down(NotReady),
     /// The connection was closed.
     Closed,
-}
-
-/// What a producer is made from.
-struct Origin {
-    valid: ValidKafkaConnection,
-    context: SinkContext,
 }
 
 // === impl KafkaConnection ===
@@ -101,7 +89,7 @@ impl KafkaConnection {
             limits: Arc::default(),
             renew: Notify::new(),
         });
-        let keeper = tokio::spawn(keep(Origin { valid, context }, shared.clone()));
+        let keeper = tokio::spawn(keeper::keep(Origin { valid, context }, shared.clone()));
         Self { shared, keeper }
     }
 
@@ -152,7 +140,7 @@ impl Drop for KafkaConnection {
 
 impl Shared {
     /// Unless it is closed: that is the end.
-    fn set(&self, link: Link) {
+    pub(super) fn set(&self, link: Link) {
         self.link.send_if_modified(|current| {
             let is_open = !matches!(current, Link::Closed);
             if is_open {
@@ -278,80 +266,6 @@ impl Sink for KafkaSink {
         // Others may go on with it.
         if Arc::strong_count(&self.connection) == 1 {
             self.connection.close(deadline).await;
-        }
-    }
-}
-
-/// Keeps a producer, for ever.
-async fn keep(origin: Origin, shared: Arc<Shared>) {
-    let mut failures = 0;
-    loop {
-        let since = Instant::now();
-        let not_ready = match origin.open(&shared).await {
-            Ok((producer, token)) => {
-                let producer = Arc::new(producer);
-                shared.set(Link::Up(producer.clone()));
-                tokio::select! {
-                    not_ready = producer.fatal() => not_ready,
-                    never = origin.refresh(&producer, token) => match never {},
-                    () = shared.renew.notified() => continue,
-                }
-            }
-            Err(not_ready) => not_ready,
-        };
-        shared.set(Link::Down(not_ready));
-        failures = if since.elapsed() >= STABLE { 1 } else { failures + 1 };
-        tokio::time::sleep(RESTART.delay(failures, fastrand::f64())).await;
-    }
-}
-
-// === impl Origin ===
-
-impl Origin {
-    async fn open(&self, shared: &Shared) -> Result<(Producer, Option<Token>), NotReady> {
-        let token = match self.oauth() {
-            Some((oauth, secrets)) => Some(token::fetch(oauth, secrets).await?),
-            None => None,
-        };
-        let config = Arc::new(Config::new(&self.valid, &self.context.secrets, &self.context.owner)?);
-        let (limits, shown) = (shared.limits.clone(), token.clone());
-        let batch_bytes = shared.batch_bytes.load(Ordering::Relaxed);
-        let made = tokio::task::spawn_blocking(move || Producer::open(config, batch_bytes, limits, shown));
-        let producer = made
-            .await
-            .unwrap_or_else(|_| Err(NotReady::new("OutOfResources", "the producer could not be made")))?;
-        Ok((producer, token))
-    }
-
-    fn oauth(&self) -> Option<(&ValidKafkaOauth, &Secrets)> {
-        match &self.valid.sasl {
-            Some(ValidKafkaSasl::Oauth(oauth)) => Some((oauth, &self.context.secrets)),
-            _ => None,
-        }
-    }
-
-    /// Gets the next token before the last one has expired. librdkafka asks for it when four fifths of the time have gone.
-    async fn refresh(&self, producer: &Producer, first: Option<Token>) -> std::convert::Infallible {
-        let (Some((oauth, secrets)), Some(first)) = (self.oauth(), first) else {
-            return std::future::pending().await;
-        };
-        let mut pause = first.lifetime.mul_f64(0.6);
-        let mut failures = 0;
-        loop {
-            tokio::time::sleep(pause).await;
-            pause = match token::fetch(oauth, secrets).await {
-                Ok(token) => {
-                    failures = 0;
-                    let pause = token.lifetime.mul_f64(0.6);
-                    producer.events.set_token(token);
-                    pause
-                }
-                Err(not_ready) => {
-                    failures += 1;
-                    producer.events.miss_token(not_ready);
-                    RESTART.delay(failures, fastrand::f64())
-                }
-            };
         }
     }
 }

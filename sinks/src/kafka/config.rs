@@ -1,6 +1,6 @@
 //! Settings and their Secrets as librdkafka wants them.
 //!
-//! Before: sinks/src/kafka/client.rs
+//! Before: sinks/src/kafka/keeper.rs
 //! Next: sinks/src/kafka/producer.rs
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Tokens of an OAuth 2.0 server, by the grant for client credentials (RFC 6749, 4.4).
 //!
-//! Before: sinks/src/kafka/client.rs
+//! Before: sinks/src/kafka/keeper.rs
 //! Next: sinks/src/kafka/events.rs
 
 use std::sync::Arc;
