@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidings_config::field_error::FieldErrors;
+use tidings_config::process::BridgeSettings;
 use tidings_config::secret::Secrets;
 use tidings_config::sink::{SinkReference, ValidConnection, Via};
 use tidings_crds::sink::{AllowedNamespaces, From, SinkSpec};
@@ -34,6 +35,10 @@ pub(crate) struct Connections {
     sinks: Option<BTreeMap<SinkName, Described>>,
     open: BTreeMap<Owner, Open>,
     serial: u64,
+    /// What the operator allows: topics of Kafka that are missing are created.
+    create_topics: bool,
+    /// HTTP goes only to public addresses.
+    http_public_only: bool,
 }
 
 /// Namespace and name of a Sink.
@@ -83,8 +88,10 @@ pub(crate) enum Basis {
 
 impl Connections {
     /// None yet.
-    pub(crate) fn new(client: kube::Client) -> Self {
+    pub(crate) fn new(client: kube::Client, settings: &BridgeSettings) -> Self {
         Self {
+            create_topics: settings.create_topics,
+            http_public_only: settings.http_public_only,
             secrets: SecretReader::start(client.clone()),
             namespaces: Namespaces::new(client),
             sinks: None,
@@ -128,10 +135,11 @@ impl Connections {
 
     /// What a Subscription sends by. Where it cannot, the target says why.
     pub(crate) fn target(&mut self, valid: &ValidSubscription) -> Target {
+        let create_topics = self.create_topics;
         let target = self.connection(valid).and_then(|open| {
             let address = &valid.sink.address;
             let address = address.clone().unwrap_or_else(|| open.valid.default_address());
-            open.connection.target(&address, valid.mode)
+            open.connection.target(&address.within(create_topics), valid.mode)
         });
         target.unwrap_or_else(Target::unusable)
     }
@@ -247,7 +255,8 @@ impl Connections {
                 Owner::Subscription(uid) => format!("{namespace}/{uid}"),
             };
             let context = SinkContext { secrets: secrets.clone(), owner: name };
-            let connection = Connection::open(valid.clone(), context);
+            let allowed = valid.clone().within(self.http_public_only);
+            let connection = Connection::open(allowed, context);
             self.serial += 1;
             let health = matches!(owner, Owner::Sink(_)).then(|| Health::watch(connection.clone()));
             let open = Open { valid: valid.clone(), secrets, connection, serial: self.serial, health };

@@ -78,7 +78,7 @@ impl Controller {
     pub fn new(client: kube::Client, pipeline: Pipeline, settings: &BridgeSettings) -> Self {
         Self {
             announcer: Announcer::new(client.clone()),
-            connections: Connections::new(client.clone()),
+            connections: Connections::new(client.clone(), settings),
             sinks: Sinks::new(client.clone()),
             client,
             resource: ApiResource::erase::<Subscription>(&()),

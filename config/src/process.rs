@@ -71,6 +71,11 @@ pub struct BridgeSettings {
     pub shutdown_deadline: Duration,
     /// Shortest time between two writes of one Subscription's status.
     pub status_interval: Duration,
+    /// Whether topics of Kafka that are missing may be created where a Subscription describes them (`createTopic`).
+    pub create_topics: bool,
+    /// Whether HTTP goes only to public addresses. Otherwise whoever may create a Subscription can have the bridge post to
+    /// anything that it can reach, also in its own network and on its own node.
+    pub http_public_only: bool,
     /// Wait before an Event that a broker did not take is sent again.
     pub retry_backoff: Backoff,
     /// Wait before a watch stream that broke is resumed. The history it resumes from may be gone in seconds.
@@ -148,6 +153,8 @@ impl Default for BridgeSettings {
             silence_limit: Duration::from_secs(150),
             shutdown_deadline: Duration::from_secs(20),
             status_interval: Duration::from_secs(1),
+            create_topics: false,
+            http_public_only: false,
             retry_backoff: Backoff { first: Duration::from_millis(100), max: Duration::from_secs(30) },
             reconnect_backoff: Backoff { first: Duration::from_millis(25), max: Duration::from_secs(1) },
             list_backoff: Backoff { first: Duration::from_millis(500), max: Duration::from_secs(30) },
@@ -188,6 +195,8 @@ impl BridgeSettings {
             silence_limit,
             shutdown_deadline: _,
             status_interval,
+            create_topics: _,
+            http_public_only: _,
             retry_backoff,
             reconnect_backoff,
             list_backoff,

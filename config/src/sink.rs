@@ -284,6 +284,15 @@ impl ConnectionSettings {
 // === impl ValidConnection ===
 
 impl ValidConnection {
+    /// The same as far as the operator allows it: HTTP only to public addresses, if so.
+    #[must_use]
+    pub fn within(mut self, http_public_only: bool) -> Self {
+        if let Self::Http(http) = &mut self {
+            http.public_only = http_public_only;
+        }
+        self
+    }
+
     /// What people call this kind of sink.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -356,6 +365,15 @@ impl ValidConnection {
 // === impl ValidAddress ===
 
 impl ValidAddress {
+    /// The same as far as the operator allows it: topics of Kafka that are missing are created, if so.
+    #[must_use]
+    pub fn within(mut self, create_topics: bool) -> Self {
+        if let Self::Kafka(kafka) = &mut self {
+            kafka.may_create_topics = create_topics;
+        }
+        self
+    }
+
     /// What people call this kind of sink.
     pub fn kind(&self) -> &'static str {
         match self {

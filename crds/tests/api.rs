@@ -204,7 +204,7 @@ async fn what_makes_no_sense_is_refused_with_the_reason() -> Result<()> {
         (rabbitmq(json!({})), "rabbitmq needs servers, or else a Sink that has them (ref)"),
         (
             with("sink", json!({"rabbitmq": {"servers": ["amqp://a"]}, "nats": {"servers": ["nats://a"]}})),
-            "only one of nats, rabbitmq, http and stdout can be given",
+            "only one of kafka, nats, rabbitmq, http and stdout can be given",
         ),
         (
             with("sink", json!({"ref": {"name": "a"}, "rabbitmq": {"servers": ["amqp://a"]}})),

@@ -98,6 +98,11 @@ async fn nats_hears_everything() {
 }
 
 #[tokio::test]
+async fn kafka_hears_everything() {
+    holds(Kind::Kafka).await;
+}
+
+#[tokio::test]
 async fn rabbitmq_hears_everything() {
     holds(Kind::Rabbitmq).await;
 }

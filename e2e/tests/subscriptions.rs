@@ -78,7 +78,7 @@ async fn what_the_schema_can_say_is_refused_at_once() {
                 sink: {stdout: {}, nats: {servers: ['nats://x:4222']}}}";
     let refused = tidings_testbed::kubectl::apply(&stage.cluster.kubeconfig, &stage.namespace, both);
     let words = refused.expect_err("it is refused").to_string();
-    assert!(words.contains("only one of nats and stdout can be given"), "{words}");
+    assert!(words.contains("only one of kafka, nats, rabbitmq, http and stdout can be given"), "{words}");
 }
 
 #[tokio::test]
