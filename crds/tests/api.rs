@@ -12,6 +12,7 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tidings_core::route::Kind;
 use tidings_crds::conditions;
+use tidings_crds::sink::Sink;
 use tidings_crds::subscription::status::{Counts, Lag, SubscriptionStatus};
 use tidings_crds::subscription::{ChangeType, Oversize, Subscription};
 use tidings_crds::validate::{read, validate};
@@ -23,6 +24,13 @@ const TODOS: [(&str, &str); 3] = [
     ("crd.yaml", include_str!("../../examples/todo/crd.yaml")),
     ("subscription.yaml", include_str!("../../examples/todo/subscription.yaml")),
     ("todos.yaml", include_str!("../../examples/todo/todos.yaml")),
+];
+
+const SINKS: [(&str, &str); 4] = [
+    ("http.yaml", include_str!("../../examples/sinks/http.yaml")),
+    ("kafka.yaml", include_str!("../../examples/sinks/kafka.yaml")),
+    ("nats.yaml", include_str!("../../examples/sinks/nats.yaml")),
+    ("rabbitmq.yaml", include_str!("../../examples/sinks/rabbitmq.yaml")),
 ];
 
 /// A client of an API server that serves Subscriptions, and a namespace of the test's own.
@@ -102,6 +110,68 @@ async fn the_examples_apply_and_mean_something() -> Result<()> {
     let api: Api<Subscription> = Api::namespaced(client, &namespace);
     let valid = validate(&api.get("todos").await?).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
     assert_eq!(valid.sink_name(), "nats://127.0.0.1:4222");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_examples_of_sinks_apply_and_mean_something() -> Result<()> {
+    let (client, namespace) = start("sinks").await?;
+    install(&client, &Sink::definition()).await?;
+    for (file, text) in SINKS {
+        let mut kinds = Vec::new();
+        for document in serde_saphyr::from_multiple::<Value>(text).with_context(|| file)? {
+            let made = create(&client, &namespace, &document).await;
+            let made = made.with_context(|| format!("{file}: {document}"))?;
+            let kind = document["kind"].as_str().unwrap_or_default().to_owned();
+            match &*kind {
+                "Sink" => {
+                    let sink = read::<Sink>(&made).map_err(|errors| anyhow::anyhow!("{file}: {errors:?}"))?;
+                    let valid = sink.spec.connection.validate("spec");
+                    valid.map_err(|errors| anyhow::anyhow!("{file}: {errors:?}"))?;
+                }
+                "Subscription" => {
+                    let valid = read::<Subscription>(&made).and_then(|subscription| validate(&subscription));
+                    valid.map_err(|errors| anyhow::anyhow!("{file}: {errors:?}"))?;
+                }
+                _ => {}
+            }
+            kinds.push(kind);
+        }
+        assert!(kinds.contains(&"Subscription".to_owned()), "{file}: {kinds:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sink_that_makes_no_sense_is_refused_with_the_reason() -> Result<()> {
+    let (client, namespace) = start("sinks").await?;
+    install(&client, &Sink::definition()).await?;
+    let nats = json!({"servers": ["nats://a"]});
+    for (spec, reason) in [
+        (json!({}), "exactly one of kafka, nats, rabbitmq and http must be given"),
+        (
+            json!({"nats": nats, "http": {"url": "http://a"}}),
+            "exactly one of kafka, nats, rabbitmq and http must be given",
+        ),
+        (json!({"nats": {}}), "nats needs servers"),
+        (json!({"kafka": {}}), "kafka needs brokers"),
+        (json!({"http": {}}), "http needs a url"),
+        (json!({"nats": {"servers": ["http://a"]}}), "spec.nats.servers[0]"),
+        (json!({"nats": nats, "allowedNamespaces": {"from": "Everybody"}}), "spec.allowedNamespaces.from"),
+        (
+            json!({"nats": nats, "allowedNamespaces": {"from": "Selector"}}),
+            "selector belongs to `from: Selector`",
+        ),
+    ] {
+        let sink = json!({
+            "apiVersion": "tidings.dev/v1alpha1", "kind": "Sink", "metadata": {"name": "refused"}, "spec": spec
+        });
+        let error = match create(&client, &namespace, &sink).await {
+            Err(kube::Error::Api(status)) => status,
+            other => bail!("{spec} was not refused but {other:?}"),
+        };
+        assert!(error.message.contains(reason), "{spec}: {:?} is not in {:?}", reason, error.message);
+    }
     Ok(())
 }
 

@@ -192,12 +192,34 @@ async fn a_disk_that_a_backlog_has_filled_is_drained_without_help() {
 
 #[tokio::test]
 async fn a_bridge_that_is_stopped_repeats_nothing() {
-    let (_control_plane, _nats, mut bridge, stage) = own().await;
+    let (_control_plane, mut nats, mut bridge, stage) = own().await;
     let mut written = BTreeSet::new();
-    for round in 0..100 {
+    for round in 0..20 {
         written.insert(sequence(stage.write("milk", &round.to_string()).await));
     }
-    bridge.stop().await.unwrap();
+    stage.hears(20).await;
+    // What the broker has, and did not say so yet, is under way when the signal comes.
+    nats.pause().unwrap();
+    for name in ["bread", "eggs", "salt"] {
+        written.insert(sequence(stage.write(name, "one").await));
+    }
+    let sent = sent_of(&stage, 23);
+    eventually(support::SOON, "three under way", || async {
+        let metrics = bridge.metrics().await?;
+        anyhow::ensure!(metrics.contains(&sent), "{metrics}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    bridge.terminate().unwrap();
+    eventually(support::SOON, "the signal was heard", || {
+        let heard = bridge.log().contains("shutting down");
+        std::future::ready(if heard { Ok(()) } else { Err("it was not") })
+    })
+    .await
+    .unwrap();
+    nats.resume().unwrap();
+    bridge.ended().await.unwrap();
     let before = stage.events().await.len();
     bridge.start_again().await.unwrap();
     written.insert(sequence(stage.write("milk", "last").await));
@@ -208,9 +230,13 @@ async fn a_bridge_that_is_stopped_repeats_nothing() {
     .await
     .unwrap();
     let metrics = bridge.metrics().await.unwrap();
-    let labels = format!(r#"{{namespace="{}",subscription="orders"}}"#, stage.namespace);
     let rest = written.len() - before;
-    assert!(metrics.contains(&format!("tidings_sent_total{labels} {rest}\n")), "{rest}\n{metrics}");
+    assert!(metrics.contains(&sent_of(&stage, rest)), "{rest}\n{metrics}");
+}
+
+/// What the metrics say after so many attempts.
+fn sent_of(stage: &Stage, count: usize) -> String {
+    format!("tidings_sent_total{{namespace=\"{}\",subscription=\"orders\"}} {count}\n", stage.namespace)
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 
 use crate::folder::Folder;
 use crate::http;
@@ -106,6 +107,19 @@ impl Bridge {
     /// SIGTERM; it delivers what is under way, and is gone when this returns.
     pub async fn stop(&mut self) -> Result<()> {
         if !self.process.stop(STOP).await? {
+            bail!("the bridge did not end within {STOP:?} of SIGTERM:\n{}", self.log_tail());
+        }
+        Ok(())
+    }
+
+    /// Only sends SIGTERM. [`Bridge::ended`] awaits the end.
+    pub fn terminate(&mut self) -> Result<()> {
+        self.process.signal(Signal::SIGTERM)
+    }
+
+    /// Waits for the end of one that was told to.
+    pub async fn ended(&mut self) -> Result<()> {
+        if !self.process.ended_within(STOP).await {
             bail!("the bridge did not end within {STOP:?} of SIGTERM:\n{}", self.log_tail());
         }
         Ok(())

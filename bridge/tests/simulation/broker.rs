@@ -19,6 +19,7 @@ use tidings_sinks::{Encoder, Target};
 use tokio::time::Instant;
 
 use crate::api_server::ApiServer;
+use crate::etcd::KINDS;
 use crate::event::Event;
 use crate::fence::{Edge, Fence};
 use crate::topic::Topic;
@@ -185,6 +186,11 @@ impl Inner {
         self.trace.delivered();
         let heard = Event::read(message).and_then(|event| {
             self.trace.say(|| format!("stored {topic} {event}"));
+            // Whoever goes on after a crash would not know of it, and tell in the one before, which a consumer ignores.
+            let kept = self.trace.kept_epoch(KINDS[event.kind].group);
+            if event.epoch > kept {
+                return Err(format!("{event} is told in an epoch that is not stored, but {kept}"));
+            }
             let server = self.server.clone();
             self.topic(topic).hear(event, &server.lock().etcd)
         });

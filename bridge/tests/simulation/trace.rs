@@ -115,6 +115,8 @@ struct Recorded {
     counts: Counts,
     written: u64,
     delivered: u64,
+    /// The newest epoch that was stored, by the group of the kind.
+    epochs: BTreeMap<String, u64>,
     broken: Option<String>,
 }
 
@@ -154,6 +156,18 @@ impl Trace {
     /// Counts a version that was committed.
     pub(crate) fn written(&self) {
         self.recorded.lock().unwrap().written += 1;
+    }
+
+    /// It is stored that `group` has this epoch.
+    pub(crate) fn keep_epoch(&self, group: &str, epoch: u64) {
+        let epochs = &mut self.recorded.lock().unwrap().epochs;
+        let kept = epochs.entry(group.to_owned()).or_default();
+        *kept = epoch.max(*kept);
+    }
+
+    /// The newest epoch of `group` that was stored.
+    pub(crate) fn kept_epoch(&self, group: &str) -> u64 {
+        self.recorded.lock().unwrap().epochs.get(group).copied().unwrap_or_default()
     }
 
     /// Counts an event that was stored.

@@ -77,7 +77,9 @@ impl Store for Way {
                     journal.dead.len()
                 )
             });
-            store.commit(commit)
+            let flushed = store.commit(commit)?;
+            inner.trace.keep_epoch(&commit.watch.kind.group, commit.record.head.epoch.0);
+            Ok(flushed)
         })
     }
 
