@@ -61,7 +61,7 @@ fn crds_are_yaml_that_an_api_server_takes() {
     assert_eq!(output.status.code(), Some(0));
     let definitions: Vec<CustomResourceDefinition> = serde_saphyr::from_multiple(&stdout(&output)).unwrap();
     let names: Vec<_> = definitions.into_iter().filter_map(|definition| definition.metadata.name).collect();
-    assert_eq!(names, ["subscriptions.tidings.dev"]);
+    assert_eq!(names, ["subscriptions.tidings.dev", "sinks.tidings.dev"]);
 }
 
 #[test]

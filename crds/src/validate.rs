@@ -10,7 +10,8 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 use serde::de::DeserializeOwned;
 use tidings_config::field_error::{FieldError, FieldErrors};
-use tidings_config::sink::{ContentMode, SinkReference, ValidSink, Via};
+use tidings_config::sink::valid::{ValidSink, Via};
+use tidings_config::sink::{ContentMode, SinkReference};
 use tidings_core::change::{ChangeKind, ChangeKinds};
 use tidings_core::route::{Kind, Namespaces, Route, Selection};
 

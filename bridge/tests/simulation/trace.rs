@@ -192,7 +192,7 @@ impl Trace {
 
     pub(crate) fn into_outcome(self) -> Outcome {
         let recorded = std::mem::take(&mut *self.recorded.lock().unwrap());
-        let Recorded { lines, counts, written, delivered, broken } = recorded;
+        let Recorded { lines, counts, written, delivered, epochs: _, broken } = recorded;
         Outcome { lines: lines.unwrap_or_default(), counts, written, delivered, broken }
     }
 }

@@ -300,7 +300,8 @@ async fn a_topic_that_wants_more_replicas_than_it_has_is_as_ready_as_the_brokers
 
 #[tokio::test]
 async fn subscriptions_share_a_connection_and_each_closes_for_itself() -> Result<()> {
-    use tidings_config::sink::{SinkSettings, Via};
+    use tidings_config::sink::SinkSettings;
+    use tidings_config::sink::valid::Via;
     let kafka = shared().await?;
     kafka.create_topic("company", 1, &[]).await?;
     let settings = json!({"kafka": {"brokers": [kafka.address(Listener::Plain)], "topic": "company"}});

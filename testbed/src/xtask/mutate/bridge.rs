@@ -3,6 +3,7 @@
 use super::Mutation;
 
 const DRIVER: &str = "bridge/src/watch/driver.rs";
+const COMMAND: &str = "bridge/src/watch/driver/command.rs";
 const LISTS: &str = "bridge/src/watch/lists.rs";
 const READER: &str = "bridge/src/watch/reader.rs";
 const LANE: &str = "bridge/src/deliver/lane.rs";
@@ -32,7 +33,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "leave-before-the-last-words",
         breaks: "a Subscription is handed what it is told before it leaves a Watch",
-        file: DRIVER,
+        file: COMMAND,
         find: "self.followers.set_leaving(slot, Leaving::Draining);",
         put: "self.leave(slot);",
         test: "-p tidings-bridge --test watch a_kind_that_is_not_selected_any_more_is_left_and_its_watch_ends",

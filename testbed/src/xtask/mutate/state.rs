@@ -7,7 +7,6 @@ const DRIVER: &str = "bridge/src/watch/driver.rs";
 const TAIL: &str = "bridge/src/journal/tail.rs";
 const TOLD: &str = "bridge/src/state/told.rs";
 const BLOB: &str = "bridge/src/state/blob.rs";
-const OPEN: &str = "bridge/src/state/sqlite/open.rs";
 const CHUNKS: &str = "bridge/src/state/sqlite/chunks.rs";
 const SAVED: &str = "core/src/watch/saved.rs";
 const COMPACTION: &str = "core/src/compaction.rs";
@@ -89,14 +88,6 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         find: "        Change { kind, gap: true, ..change.clone() }",
         put: "        Change { kind, ..change.clone() }",
         test: "-p tidings-core --lib",
-    },
-    Mutation {
-        name: "two-bridges-on-one-state",
-        breaks: "a second process on the same state is refused",
-        file: OPEN,
-        find: "Err(TryLockError::WouldBlock) => Err(Error::Locked { folder: files.folder.clone() }),",
-        put: "Err(TryLockError::WouldBlock) => Ok(Lock(file)),",
-        test: UNIT,
     },
     Mutation {
         name: "damage-taken-for-content",
