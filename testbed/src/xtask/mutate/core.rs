@@ -187,8 +187,8 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         name: "order-lost-after-a-failure",
         breaks: "what failed is tried again before anything later of its key",
         file: DELIVERY,
-        find: "queue.failures += 1;",
-        put: "queue.failures += 1;\n                let entry = &mut entry.clone();\n                queue.entries.rotate_left(1);",
+        find: "let delay = delay.max(after.unwrap_or_default());",
+        put: "let delay = delay.max(after.unwrap_or_default());\n                    queue.entries.rotate_left(1);",
         test: UNIT,
     },
     Mutation {
