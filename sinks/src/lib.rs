@@ -28,6 +28,8 @@ pub mod stdout;
 
 mod answer;
 
+mod link;
+
 mod patience;
 
 mod tls;

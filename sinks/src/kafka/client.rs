@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use tidings_config::sink::kafka::{ValidKafkaAddress, ValidKafkaConnection};
 use tidings_config::sink::template::Part;
 use tidings_core::delivery::Outcome;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::classify;
 use super::config::BATCH_BYTES;
@@ -22,11 +22,10 @@ use super::keeper::{self, Origin};
 use super::producer::{Delivered, Producer};
 use super::topics::{self, Described, Limits, Missing};
 use crate::SinkContext;
+use crate::link::Link;
 use crate::message::Message;
 use crate::sink::{NotReady, Sink, retry};
 
-/// How long a delivery waits for a producer that is being made.
-const LINK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Topics that one Subscription's checks look at; others are heard of when something goes there.
 const MAX_TOPICS: usize = 16;
 /// For so long a check looks at a topic where nothing goes any more.
@@ -57,25 +56,13 @@ pub struct KafkaConnection {
 }
 
 pub(super) struct Shared {
-    link: watch::Sender<Link>,
+    /// How the producer is doing. Whether brokers can be reached, it finds out by itself.
+    pub(super) link: Link<Producer>,
     /// Requests have at most so many bytes.
     pub(super) batch_bytes: AtomicUsize,
     pub(super) limits: Arc<Limits>,
     /// The producer should be made anew.
     pub(super) renew: Notify,
-}
-
-/// How the producer is doing. Whether brokers can be reached, it finds out by itself.
-#[derive(Clone)]
-pub(super) enum Link {
-    /// It is being made.
-    Starting,
-    /// There is one.
-    Up(Arc<Producer>),
-    /// It could not be made, or not go on; the next attempt comes.
-    Down(NotReady),
-    /// The connection was closed.
-    Closed,
 }
 
 // === impl KafkaConnection ===
@@ -84,7 +71,7 @@ impl KafkaConnection {
     /// Begins to connect in the background.
     pub fn open(valid: ValidKafkaConnection, context: SinkContext) -> Self {
         let shared = Arc::new(Shared {
-            link: watch::Sender::new(Link::Starting),
+            link: Link::new(),
             batch_bytes: AtomicUsize::new(BATCH_BYTES),
             limits: Arc::default(),
             renew: Notify::new(),
@@ -95,21 +82,7 @@ impl KafkaConnection {
 
     /// Whether some broker answers.
     pub async fn check(&self) -> Result<(), NotReady> {
-        topics::look(&*self.producer().await?, None).await.map(drop)
-    }
-
-    /// The producer, or why there is none. Waits while it is being made.
-    async fn producer(&self) -> Result<Arc<Producer>, NotReady> {
-        let mut link = self.shared.link.subscribe();
-        let decided = timeout(LINK_TIMEOUT, link.wait_for(|link| !matches!(link, Link::Starting))).await;
-        match decided.map(|link| link.map(|link| link.clone())) {
-            Ok(Ok(Link::Up(producer))) => Ok(producer),
-            Ok(Ok(Link::Down(not_ready))) => Err(not_ready),
-            Ok(Ok(Link::Closed)) => Err(NotReady::new("Closed", "the sink is closed")),
-            Ok(Ok(Link::Starting) | Err(_)) | Err(_) => {
-                Err(NotReady::new("Unreachable", "the connection is still being made"))
-            }
-        }
+        topics::look(&*self.shared.link.get().await?, None).await.map(drop)
     }
 
     /// Some topic takes less than requests have.
@@ -117,14 +90,14 @@ impl KafkaConnection {
         let before = self.shared.batch_bytes.fetch_min(bytes.max(1), Ordering::Relaxed);
         if bytes < before {
             // What comes now waits for the next producer; what is under way ends where it is.
-            self.shared.set(Link::Starting);
+            self.shared.link.making();
             self.shared.renew.notify_one();
         }
     }
 
     async fn close(&self, deadline: Duration) {
         self.keeper.abort();
-        if let Link::Up(producer) = self.shared.link.send_replace(Link::Closed) {
+        if let Some(producer) = self.shared.link.close() {
             producer.close(deadline).await;
         }
     }
@@ -133,21 +106,6 @@ impl KafkaConnection {
 impl Drop for KafkaConnection {
     fn drop(&mut self) {
         self.keeper.abort();
-    }
-}
-
-// === impl Shared ===
-
-impl Shared {
-    /// Unless it is closed: that is the end.
-    pub(super) fn set(&self, link: Link) {
-        self.link.send_if_modified(|current| {
-            let is_open = !matches!(current, Link::Closed);
-            if is_open {
-                *current = link;
-            }
-            is_open
-        });
     }
 }
 
@@ -219,7 +177,7 @@ impl KafkaSink {
 #[async_trait]
 impl Sink for KafkaSink {
     async fn check(&self) -> Result<(), NotReady> {
-        let producer = self.connection.producer().await?;
+        let producer = self.connection.shared.link.get().await?;
         let topics = self.topics();
         if topics.is_empty() {
             topics::look(&producer, None).await?;
@@ -244,7 +202,7 @@ impl Sink for KafkaSink {
     }
 
     async fn deliver(&self, messages: &[Message]) -> Vec<Outcome> {
-        let producer = match self.connection.producer().await {
+        let producer = match self.connection.shared.link.get().await {
             Ok(producer) => producer,
             Err(not_ready) => return vec![retry(not_ready.message); messages.len()],
         };

@@ -5,25 +5,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use tidings_config::secret::Secrets;
 use tidings_config::sink::kafka::ValidKafkaConnection;
 use tidings_config::sink::kafka::sasl::{ValidKafkaOauth, ValidKafkaSasl};
-use tidings_core::delivery::Backoff;
 use tokio::time::Instant;
 
-use super::client::{Link, Shared};
+use super::client::Shared;
 use super::config::Config;
 use super::producer::Producer;
 use super::token::{self, Token};
 use crate::SinkContext;
+use crate::link::{RECONNECT, STABLE};
 use crate::sink::NotReady;
-
-/// Before the next attempt to make a producer, or to get a token.
-const RESTART: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(5) };
-/// A producer that does not last that long counts as a failed attempt.
-const STABLE: Duration = Duration::from_secs(5);
 
 /// What a producer is made from.
 pub(super) struct Origin {
@@ -39,7 +33,7 @@ pub(super) async fn keep(origin: Origin, shared: Arc<Shared>) {
         let not_ready = match origin.open(&shared).await {
             Ok((producer, token)) => {
                 let producer = Arc::new(producer);
-                shared.set(Link::Up(producer.clone()));
+                shared.link.up(producer.clone());
                 tokio::select! {
                     not_ready = producer.fatal() => not_ready,
                     never = origin.refresh(&producer, token) => match never {},
@@ -48,9 +42,9 @@ pub(super) async fn keep(origin: Origin, shared: Arc<Shared>) {
             }
             Err(not_ready) => not_ready,
         };
-        shared.set(Link::Down(not_ready));
+        shared.link.down(not_ready);
         failures = if since.elapsed() >= STABLE { 1 } else { failures + 1 };
-        tokio::time::sleep(RESTART.delay(failures, fastrand::f64())).await;
+        tokio::time::sleep(RECONNECT.delay(failures, fastrand::f64())).await;
     }
 }
 
@@ -98,7 +92,7 @@ impl Origin {
                 Err(not_ready) => {
                     failures += 1;
                     producer.events.miss_token(not_ready);
-                    RESTART.delay(failures, fastrand::f64())
+                    RECONNECT.delay(failures, fastrand::f64())
                 }
             };
         }

@@ -9,23 +9,15 @@ use std::time::Duration;
 use async_nats::ServerAddr;
 use async_trait::async_trait;
 use tidings_config::sink::nats::{ValidNatsAddress, ValidNatsConnection};
-use tidings_core::delivery::{Backoff, Outcome};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tidings_core::delivery::Outcome;
+use tokio::time::timeout;
 
 use super::connection::{Connection, Credentials};
 use super::encode::wildcards;
 use crate::SinkContext;
+use crate::link::{Dial, Kept};
 use crate::message::Message;
 use crate::sink::{NotReady, Sink, retry};
-
-/// How long a delivery waits for a connection that is being made.
-const LINK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Before the next round of attempts.
-const RECONNECT: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(5) };
-/// A connection that does not last that long counts as a failed attempt.
-const STABLE: Duration = Duration::from_secs(5);
 
 /// What a Subscription sends by. Several may share the connection.
 pub struct NatsSink {
@@ -36,23 +28,7 @@ pub struct NatsSink {
 }
 
 /// Keeps a connection to one of several servers. Dropping it ends the connection.
-pub struct NatsConnection {
-    link: Arc<watch::Sender<Link>>,
-    keeper: JoinHandle<()>,
-}
-
-/// How the connection is doing.
-#[derive(Clone)]
-enum Link {
-    /// The first attempt, or the first after a loss, is under way.
-    Connecting,
-    /// It stands.
-    Up(Arc<Connection>),
-    /// The last round of attempts failed; the next one comes.
-    Down(NotReady),
-    /// [`NatsConnection::close`] was called.
-    Closed,
-}
+pub struct NatsConnection(Kept<Connection>);
 
 // === impl NatsConnection ===
 
@@ -68,41 +44,31 @@ impl NatsConnection {
         // The only thing that could be wrong is the scheme, and the settings were validated.
         let servers = servers.into_iter().filter_map(|url| ServerAddr::from_url(url).ok()).collect();
 
-        let link = Arc::new(watch::Sender::new(Link::Connecting));
-        let keeper = tokio::spawn(keep(servers, credentials, link.clone()));
-        Self { link, keeper }
+        Self(Kept::to(servers, credentials))
     }
 
     /// Whether there is a connection. Waits while one is being made.
     pub async fn check(&self) -> Result<(), NotReady> {
-        self.connection().await.map(drop)
-    }
-
-    /// The connection, or why there is none. Waits while one is being made.
-    async fn connection(&self) -> Result<Arc<Connection>, NotReady> {
-        let mut link = self.link.subscribe();
-        let decided = timeout(LINK_TIMEOUT, link.wait_for(|link| !matches!(link, Link::Connecting))).await;
-        match decided.map(|link| link.map(|link| link.clone())) {
-            Ok(Ok(Link::Up(connection))) => Ok(connection),
-            Ok(Ok(Link::Down(not_ready))) => Err(not_ready),
-            Ok(Ok(Link::Closed)) => Err(NotReady::new("Closed", "the sink is closed")),
-            Ok(Ok(Link::Connecting) | Err(_)) | Err(_) => {
-                Err(NotReady::new("Unreachable", "the connection is still being made"))
-            }
-        }
+        self.0.get().await.map(drop)
     }
 
     async fn close(&self, deadline: Duration) {
-        self.keeper.abort();
-        if let Link::Up(connection) = self.link.send_replace(Link::Closed) {
+        if let Some(connection) = self.0.close() {
             let _ = timeout(deadline, connection.close()).await;
         }
     }
 }
 
-impl Drop for NatsConnection {
-    fn drop(&mut self) {
-        self.keeper.abort();
+impl Dial for Credentials {
+    type Server = ServerAddr;
+    type Connection = Connection;
+
+    async fn dial(&self, server: &ServerAddr) -> Result<Connection, NotReady> {
+        Connection::open(server, self).await
+    }
+
+    async fn ended(connection: &Connection) {
+        connection.ended().await;
     }
 }
 
@@ -119,11 +85,11 @@ impl NatsSink {
 #[async_trait]
 impl Sink for NatsSink {
     async fn check(&self) -> Result<(), NotReady> {
-        self.connection.connection().await?.check(&self.subjects, self.stream.as_deref()).await
+        self.connection.0.get().await?.check(&self.subjects, self.stream.as_deref()).await
     }
 
     async fn deliver(&self, messages: &[Message]) -> Vec<Outcome> {
-        match self.connection.connection().await {
+        match self.connection.0.get().await {
             Ok(connection) => connection.publish(messages).await,
             Err(not_ready) => vec![retry(not_ready.message); messages.len()],
         }
@@ -135,41 +101,4 @@ impl Sink for NatsSink {
             self.connection.close(deadline).await;
         }
     }
-}
-
-/// Keeps a connection to one of `servers`, for ever.
-async fn keep(servers: Vec<ServerAddr>, credentials: Credentials, link: Arc<watch::Sender<Link>>) {
-    let mut failures = 0;
-    loop {
-        match open(&servers, &credentials).await {
-            Ok(connection) => {
-                let since = Instant::now();
-                let connection = Arc::new(connection);
-                link.send_replace(Link::Up(connection.clone()));
-                connection.ended().await;
-                link.send_replace(Link::Connecting);
-                if since.elapsed() >= STABLE {
-                    failures = 0;
-                    continue;
-                }
-            }
-            Err(not_ready) => {
-                link.send_replace(Link::Down(not_ready));
-            }
-        }
-        failures += 1;
-        tokio::time::sleep(RECONNECT.delay(failures, fastrand::f64())).await;
-    }
-}
-
-/// A connection to the first server that gives one, or what the last one said.
-async fn open(servers: &[ServerAddr], credentials: &Credentials) -> Result<Connection, NotReady> {
-    let mut last = NotReady::new("Unreachable", "there is no server to connect to");
-    for server in servers {
-        match Connection::open(server, credentials).await {
-            Ok(connection) => return Ok(connection),
-            Err(not_ready) => last = not_ready,
-        }
-    }
-    Err(last)
 }

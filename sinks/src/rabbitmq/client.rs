@@ -13,10 +13,8 @@ use lapin::{Channel, ExchangeKind};
 use tidings_config::sink::rabbitmq::{
     DeclareExchangeSettings, ExchangeType, ValidRabbitmqAddress, ValidRabbitmqConnection,
 };
-use tidings_core::delivery::{Backoff, Outcome};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tidings_core::delivery::Outcome;
+use tokio::time::timeout;
 use url::Url;
 
 use super::batch::Batch;
@@ -24,15 +22,9 @@ use super::classify;
 use super::connection::{Connection, Credentials, Health, REQUEST_TIMEOUT};
 use crate::SinkContext;
 use crate::answer::Places;
+use crate::link::{Dial, Kept};
 use crate::message::Message;
 use crate::sink::{NotReady, Sink, retry};
-
-/// How long a delivery waits for a connection that is being made.
-const LINK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Before the next round of attempts.
-const RECONNECT: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(5) };
-/// A connection that does not last that long counts as a failed attempt.
-const STABLE: Duration = Duration::from_secs(5);
 
 /// What a Subscription sends by. Several may share the connection.
 pub struct RabbitmqSink {
@@ -42,10 +34,7 @@ pub struct RabbitmqSink {
 }
 
 /// Keeps a connection to one of several servers. Dropping it ends the connection.
-pub struct RabbitmqConnection {
-    link: Arc<watch::Sender<Link>>,
-    keeper: JoinHandle<()>,
-}
+pub struct RabbitmqConnection(Kept<Connection>);
 
 /// What can be looked at before anything is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,19 +47,6 @@ enum Place {
     Unknown,
 }
 
-/// How the connection is doing.
-#[derive(Clone)]
-enum Link {
-    /// The first attempt, or the first after a loss, is under way.
-    Connecting,
-    /// It stands.
-    Up(Arc<Connection>),
-    /// The last round of attempts failed; the next one comes.
-    Down(NotReady),
-    /// [`RabbitmqConnection::close`] was called.
-    Closed,
-}
-
 // === impl RabbitmqConnection ===
 
 impl RabbitmqConnection {
@@ -80,9 +56,7 @@ impl RabbitmqConnection {
         let SinkContext { secrets, owner } = context;
         let client_name = format!("tidings {owner}");
         let credentials = Credentials { client_name, virtual_host, auth, tls, secrets };
-        let link = Arc::new(watch::Sender::new(Link::Connecting));
-        let keeper = tokio::spawn(keep(servers, credentials, link.clone()));
-        Self { link, keeper }
+        Self(Kept::to(servers, credentials))
     }
 
     /// Whether there is a connection on which the broker answers, and takes Messages. Waits while one is being made.
@@ -92,7 +66,7 @@ impl RabbitmqConnection {
 
     /// The same, and whether `place` is there.
     async fn look(&self, place: &Place) -> Result<(), NotReady> {
-        let connection = self.connection().await?;
+        let connection = self.0.get().await?;
         let mut health = connection.health();
         let blocked = health.wait_for(|health| matches!(health, Health::Blocked(_)));
         // One that is blocked is not read any more, so a question may get no answer.
@@ -109,23 +83,8 @@ impl RabbitmqConnection {
         }
     }
 
-    /// The connection, or why there is none. Waits while one is being made.
-    async fn connection(&self) -> Result<Arc<Connection>, NotReady> {
-        let mut link = self.link.subscribe();
-        let decided = timeout(LINK_TIMEOUT, link.wait_for(|link| !matches!(link, Link::Connecting))).await;
-        match decided.map(|link| link.map(|link| link.clone())) {
-            Ok(Ok(Link::Up(connection))) => Ok(connection),
-            Ok(Ok(Link::Down(not_ready))) => Err(not_ready),
-            Ok(Ok(Link::Closed)) => Err(NotReady::new("Closed", "the sink is closed")),
-            Ok(Ok(Link::Connecting) | Err(_)) | Err(_) => {
-                Err(NotReady::new("Unreachable", "the connection is still being made"))
-            }
-        }
-    }
-
     async fn close(&self, deadline: Duration) {
-        self.keeper.abort();
-        if let Link::Up(connection) = self.link.send_replace(Link::Closed)
+        if let Some(connection) = self.0.close()
             && timeout(deadline, connection.close()).await.is_err()
         {
             connection.give_up();
@@ -133,9 +92,16 @@ impl RabbitmqConnection {
     }
 }
 
-impl Drop for RabbitmqConnection {
-    fn drop(&mut self) {
-        self.keeper.abort();
+impl Dial for Credentials {
+    type Server = Url;
+    type Connection = Connection;
+
+    async fn dial(&self, server: &Url) -> Result<Connection, NotReady> {
+        Connection::open(server, self).await
+    }
+
+    async fn ended(connection: &Connection) {
+        connection.ended().await;
     }
 }
 
@@ -162,7 +128,7 @@ impl Sink for RabbitmqSink {
     }
 
     async fn deliver(&self, messages: &[Message]) -> Vec<Outcome> {
-        let connection = match self.connection.connection().await {
+        let connection = match self.connection.0.get().await {
             Ok(connection) => connection,
             Err(not_ready) => return vec![retry(not_ready.message); messages.len()],
         };
@@ -176,43 +142,6 @@ impl Sink for RabbitmqSink {
             self.connection.close(deadline).await;
         }
     }
-}
-
-/// Keeps a connection to one of `servers`, for ever.
-async fn keep(servers: Vec<Url>, credentials: Credentials, link: Arc<watch::Sender<Link>>) {
-    let mut failures = 0;
-    loop {
-        match open(&servers, &credentials).await {
-            Ok(connection) => {
-                let since = Instant::now();
-                let connection = Arc::new(connection);
-                link.send_replace(Link::Up(connection.clone()));
-                connection.ended().await;
-                link.send_replace(Link::Connecting);
-                if since.elapsed() >= STABLE {
-                    failures = 0;
-                    continue;
-                }
-            }
-            Err(not_ready) => {
-                link.send_replace(Link::Down(not_ready));
-            }
-        }
-        failures += 1;
-        tokio::time::sleep(RECONNECT.delay(failures, fastrand::f64())).await;
-    }
-}
-
-/// A connection to the first server that gives one, or what the last one said.
-async fn open(servers: &[Url], credentials: &Credentials) -> Result<Connection, NotReady> {
-    let mut last = NotReady::new("Unreachable", "there is no server to connect to");
-    for server in servers {
-        match Connection::open(server, credentials).await {
-            Ok(connection) => return Ok(connection),
-            Err(not_ready) => last = not_ready,
-        }
-    }
-    Err(last)
 }
 
 /// Whether the broker answers and has `place`, which takes no more rights than to publish, unless it is to be declared.
