@@ -1,10 +1,10 @@
 //! The set of objects the bridge believes exist, and which Subscriptions were told of each.
 
-use std::collections::{HashMap, hash_map};
+mod table;
 
-use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
+use self::table::Table;
 use crate::change::Epoch;
 use crate::object::{Meta, ObjectKey, ResourceVersion, Uid};
 
@@ -16,7 +16,7 @@ pub struct Slot(pub usize);
 /// Key → uid and version of every object that was seen and not yet seen to go.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    objects: HashMap<ObjectKey, Kept, RandomState>,
+    objects: Table,
     /// What changed since the last difference was taken. Nothing is noted where nobody takes any.
     noted: Option<Vec<ObjectKey>>,
 }
@@ -64,8 +64,11 @@ impl Known {
     /// What was stored, from which differences are taken on.
     pub fn restore(entries: impl IntoIterator<Item = (ObjectKey, Entry)>) -> Self {
         // Attempts are counted anew.
-        let kept = |(key, entry): (_, Entry)| (key, Kept { entry: Entry { seen: 0, ..entry }, noted: false });
-        Self { objects: entries.into_iter().map(kept).collect(), noted: Some(Vec::new()) }
+        let mut objects = Table::default();
+        for (key, entry) in entries {
+            objects.add(key, Kept { entry: Entry { seen: 0, ..entry }, noted: false });
+        }
+        Self { objects, noted: Some(Vec::new()) }
     }
 
     /// What changed since this was asked last, with the present value; a key may come twice.
@@ -82,6 +85,11 @@ impl Known {
         std::mem::take(noted).into_iter().map(present).collect()
     }
 
+    /// How many objects changed since differences were taken last.
+    pub fn changed(&self) -> usize {
+        self.noted.as_ref().map_or(0, Vec::len)
+    }
+
     /// How many objects.
     pub fn len(&self) -> usize {
         self.objects.len()
@@ -89,7 +97,7 @@ impl Known {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.objects.is_empty()
+        self.objects.len() == 0
     }
 
     /// Every object, in no order.
@@ -137,10 +145,7 @@ impl Known {
             seen,
             skipped: false,
         };
-        let kept = match self.objects.entry(meta.key.clone()) {
-            hash_map::Entry::Occupied(kept) => kept.into_mut(),
-            hash_map::Entry::Vacant(place) => place.insert(Kept { entry: fresh(), noted: false }),
-        };
+        let kept = self.objects.get_or_add(&meta.key, || Kept { entry: fresh(), noted: false });
         let entry = kept.change(&meta.key, &mut self.noted);
         if entry.uid == meta.uid {
             entry.version = meta.resource_version;
@@ -173,8 +178,8 @@ impl Known {
 
     /// Forgets every object that `attempt` did not see, and returns them sorted by key.
     pub fn take_unseen(&mut self, attempt: u32) -> Vec<(ObjectKey, Entry)> {
-        let unseen = self.objects.extract_if(|_, kept| kept.entry.seen != attempt);
-        let mut unseen: Vec<_> = unseen.map(|(key, kept)| (key, kept.entry)).collect();
+        let unseen = self.objects.take(|kept| kept.entry.seen != attempt);
+        let mut unseen: Vec<_> = unseen.into_iter().map(|(key, kept)| (key, kept.entry)).collect();
         unseen.sort_by(|left, right| left.0.cmp(&right.0));
         if let Some(noted) = &mut self.noted {
             noted.extend(unseen.iter().map(|(key, _)| key.clone()));
@@ -184,7 +189,7 @@ impl Known {
 
     fn add(&mut self, key: ObjectKey, entry: Entry) {
         let noted = self.noted.as_mut().map(|noted| noted.push(key.clone())).is_some();
-        self.objects.insert(key, Kept { entry, noted });
+        self.objects.add(key, Kept { entry, noted });
     }
 }
 

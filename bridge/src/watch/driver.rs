@@ -360,7 +360,7 @@ impl Driver {
     /// Begins to store what changed, if that is due.
     fn flush(&mut self, now: bool) {
         let Some(keeper) = &mut self.keeper else { return };
-        if self.outbox.is_empty() && keeper.is_due(&self.journal, now) {
+        if self.outbox.is_empty() && keeper.is_due(&self.journal, self.machine.changed(), now) {
             keeper.begin(&mut self.machine, &self.journal, &self.followers);
         }
     }

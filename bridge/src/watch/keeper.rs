@@ -30,6 +30,8 @@ const FLUSH_BYTES: usize = 1 << 20;
 /// So long a commit waits for Changes of its moment to be settled before it writes them. Not where there is a backlog, to
 /// which they only add.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// With so many objects changed neither a flush nor a commit waits: it is memory that nothing else bounds.
+const CHANGED: usize = 16 * 1024;
 /// Between looks whether they are.
 const LOOK: Duration = Duration::from_millis(20);
 /// Before a commit that failed is tried again.
@@ -140,8 +142,12 @@ impl Keeper {
     pub(super) fn must_store(&mut self) {
         self.must = Must::Begin;
         self.dirty = true;
-        if self.commit.is_some() {
-            // The one before it waits no longer.
+        self.hurry();
+    }
+
+    /// A commit that waits is to wait no longer.
+    fn hurry(&mut self) {
+        if self.commit.is_some() && self.running.is_none() && !self.failed {
             self.patience = Instant::now();
             self.due = self.due.min(self.patience);
         }
@@ -174,12 +180,16 @@ impl Keeper {
         })
     }
 
-    /// Whether a flush is to begin.
-    pub(super) fn is_due(&mut self, journal: &Journal, now: bool) -> bool {
+    /// Whether a flush is to begin, when so many objects have changed since the last one did.
+    pub(super) fn is_due(&mut self, journal: &Journal, changed: usize, now: bool) -> bool {
         if self.commit.is_some() {
+            if changed >= CHANGED {
+                self.hurry();
+            }
             return false;
         }
-        let full = journal.unflushed() >= FLUSH_BYTES.min(journal.memory().capacity() / 4);
+        let full =
+            changed >= CHANGED || journal.unflushed() >= FLUSH_BYTES.min(journal.memory().capacity() / 4);
         let time = Instant::now() >= self.due;
         let due = full || (time || now || self.must == Must::Begin) && (self.dirty || journal.is_dirty());
         if time && !due {

@@ -161,6 +161,11 @@ impl Watch {
         watch
     }
 
+    /// How many objects changed since differences were taken last.
+    pub fn changed(&self) -> usize {
+        self.known.changed()
+    }
+
     /// The head, and what changed besides since this was asked last.
     pub fn take_difference(&mut self) -> (Head, Difference) {
         let mut difference = Difference {
