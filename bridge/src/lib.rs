@@ -82,7 +82,7 @@ pub async fn run(
     let served =
         admin::serve(settings.admin_address, metrics.clone(), readiness.clone(), shutdown.child_token());
     served.await.map_err(Error::Admin)?;
-    let state = open_state(&settings).await?;
+    let state = open_state(&settings).await?.counted(metrics.state_cpu.clone());
     let Some(cluster) = identified(&client, &settings, &shutdown).await else { return Ok(()) };
     of_this_cluster(&state, &cluster, &settings).await?;
     tracing::info!(cluster = %cluster.name, uid = cluster.uid, "serving the Subscriptions of the cluster");

@@ -12,6 +12,9 @@ use std::sync::atomic::AtomicU64;
 /// A gauge of seconds.
 type Seconds = Gauge<f64, AtomicU64>;
 
+/// A counter of seconds.
+pub type CpuSeconds = Counter<f64, AtomicU64>;
+
 /// Every metric of the process. Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub struct Metrics {
@@ -30,6 +33,7 @@ pub struct Metrics {
     retried: Family<SubscriptionLabels, Counter>,
     rejected: Family<SubscriptionLabels, Counter>,
     dropped: Family<SubscriptionLabels, Counter>,
+    dead_lettered: Family<SubscriptionLabels, Counter>,
     lag: Family<SubscriptionLabels, Gauge>,
     lag_seconds: Family<SubscriptionLabels, Seconds>,
     left_out: Family<SubscriptionLabels, Counter>,
@@ -38,6 +42,8 @@ pub struct Metrics {
     journal_bytes: Gauge,
     /// Commits of the state that failed.
     pub state_failures: Counter,
+    /// What the store takes of the CPU.
+    pub state_cpu: CpuSeconds,
 }
 
 /// What is counted per Watch.
@@ -76,6 +82,8 @@ pub struct DeliveryMetrics {
     pub rejected: Counter,
     /// Those of them that were left out.
     pub dropped: Counter,
+    /// Those of them that the dead letters hold.
+    pub dead_lettered: Counter,
     /// Changes decided and not settled.
     pub lag: Gauge,
     /// Age of the oldest of them, in seconds.
@@ -156,6 +164,12 @@ impl Default for Metrics {
         );
         let dropped = Family::default();
         registry.register("dropped", "Rejected Events that were left out (onReject: Drop)", dropped.clone());
+        let dead_lettered = Family::default();
+        registry.register(
+            "dead_lettered",
+            "Rejected Events that the dead letters hold (onReject: DeadLetter)",
+            dead_lettered.clone(),
+        );
         let lag = Family::default();
         registry.register("lag_changes", "Changes decided and not yet settled", lag.clone());
         let lag_seconds = Family::<SubscriptionLabels, Seconds>::default();
@@ -192,9 +206,17 @@ impl Default for Metrics {
             "Attempts to store the state that failed and are made again",
             state_failures.clone(),
         );
+        let state_cpu = CpuSeconds::default();
+        registry.register_with_unit(
+            "state_cpu",
+            "CPU time spent in the state store",
+            Unit::Seconds,
+            state_cpu.clone(),
+        );
         Self {
             journal_bytes,
             state_failures,
+            state_cpu,
             unclassified,
             registry: Arc::new(registry),
             received,
@@ -211,6 +233,7 @@ impl Default for Metrics {
             retried,
             rejected,
             dropped,
+            dead_lettered,
             lag,
             lag_seconds,
             left_out,
@@ -251,6 +274,7 @@ impl Metrics {
             retried: self.retried.get_or_create(&labels).clone(),
             rejected: self.rejected.get_or_create(&labels).clone(),
             dropped: self.dropped.get_or_create(&labels).clone(),
+            dead_lettered: self.dead_lettered.get_or_create(&labels).clone(),
             lag: self.lag.get_or_create(&labels).clone(),
             lag_seconds: self.lag_seconds.get_or_create(&labels).clone(),
             left_out: self.left_out.get_or_create(&labels).clone(),
@@ -268,6 +292,7 @@ impl Metrics {
             &self.retried,
             &self.rejected,
             &self.dropped,
+            &self.dead_lettered,
             &self.left_out,
         ] {
             family.remove(&labels);
@@ -316,7 +341,7 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains(r#"tidings_acked_total{namespace="shop",subscription="orders"} 1"#), "{text}");
         assert!(text.contains(r#"reason="expired"} 1"#), "{text}");
-        assert_eq!(text.matches("# HELP").count(), 21, "{text}");
+        assert_eq!(text.matches("# HELP").count(), 23, "{text}");
         metrics.forget("shop/orders");
         assert!(!metrics.render().contains("shop"));
     }

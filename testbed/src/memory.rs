@@ -1,7 +1,9 @@
 //! What the memory of a bridge is bounded by, and cases that come near it: the formula of its design, `25 MB + ring +
 //! Journal's tail + n · (100 B + name) + what lanes hold + a few of the largest objects`.
 
+use std::iter::Sum;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -116,8 +118,8 @@ impl Case {
 async fn until_stored(bridge: &Bridge, events: u64) -> Result<()> {
     let stored = eventually(PATIENCE, "everything in the store", || async {
         let metrics = bridge.metrics().await?;
-        let received = value(&metrics, "tidings_received_total");
-        let tail = value(&metrics, "tidings_journal_memory_bytes");
+        let received: u64 = value(&metrics, "tidings_received_total");
+        let tail: u64 = value(&metrics, "tidings_journal_memory_bytes");
         anyhow::ensure!(received >= events && tail == 0, "{received} received, {tail} bytes in memory");
         Ok(())
     });
@@ -137,7 +139,7 @@ pub async fn until_holds(client: &async_nats::Client, count: u64) -> Result<()> 
 }
 
 /// The sum over all labels.
-fn value(metrics: &str, name: &str) -> u64 {
+pub(crate) fn value<T: FromStr + Sum>(metrics: &str, name: &str) -> T {
     let of_name = metrics.lines().filter(|line| line.starts_with(name));
-    of_name.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    of_name.filter_map(|line| line.rsplit(' ').next()?.parse::<T>().ok()).sum()
 }

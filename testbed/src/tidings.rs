@@ -37,10 +37,10 @@ pub struct Bridge {
     folder: Folder,
 }
 
-/// Builds our program, where that is not done, and says where it is. `TIDINGS_PROGRAM` names another one in its place: a
+/// Builds our program, where that is not done, and says where it is. `BENCH_PROGRAM` names another one in its place: a
 /// benchmark can compare two.
 pub fn build(profile: Profile) -> Result<PathBuf> {
-    if let Some(program) = std::env::var_os("TIDINGS_PROGRAM") {
+    if let Some(program) = std::env::var_os("BENCH_PROGRAM") {
         return Ok(program.into());
     }
     build_binary(profile, "tidings")

@@ -10,12 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use nix::time::{ClockId, clock_gettime};
 use tidings_core::watch::saved::Doubt;
 use tokio::sync::Semaphore;
 
 use super::record::{JournalRecord, WatchName};
 use super::told::ToldLog;
 use super::{Error, Store};
+use crate::metrics::CpuSeconds;
 
 /// The store of the process. Cheap to clone; one call at a time is carried out.
 #[derive(Clone)]
@@ -29,6 +31,8 @@ pub struct State {
     /// Bytes that one Subscription may have waiting in the store.
     pub quota: u64,
     threads: bool,
+    /// The CPU time that its answers took.
+    cpu: CpuSeconds,
     disk: Option<Arc<dyn Disk>>,
 }
 
@@ -66,7 +70,14 @@ impl State {
         threads: bool,
     ) -> Self {
         let (store, turn) = (Arc::new(Mutex::new(store)), Arc::new(Semaphore::new(1)));
-        Self { store, turn, folder: folder.to_owned(), flush_interval, quota, threads, disk: None }
+        let folder = folder.to_owned();
+        Self { store, turn, folder, flush_interval, quota, threads, cpu: CpuSeconds::default(), disk: None }
+    }
+
+    /// The same, which counts the CPU time that its answers take on their threads.
+    #[must_use]
+    pub fn counted(self, cpu: CpuSeconds) -> Self {
+        Self { cpu, ..self }
     }
 
     /// The same behind `disk`. It is for a state without threads.
@@ -94,8 +105,11 @@ impl State {
             return ask();
         }
         let turn = self.turn.clone().acquire_owned().await;
+        let cpu = self.cpu.clone();
         let ask = move || {
+            let before = thread_time();
             let answer = ask();
+            cpu.inc_by(thread_time().saturating_sub(before).as_secs_f64());
             drop(turn);
             answer
         };
@@ -119,6 +133,12 @@ impl State {
     pub fn chunks(&self, watch: &WatchName) -> Chunks {
         Chunks { state: self.clone(), watch: watch.clone(), held: Arc::default() }
     }
+}
+
+/// The CPU time that this thread has had.
+fn thread_time() -> Duration {
+    // Every Linux has this clock; without it nothing would be counted.
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 impl fmt::Debug for State {
