@@ -67,6 +67,11 @@ impl Places {
         outcomes.collect()
     }
 
+    /// What was said of this one, if it is out of order.
+    pub(crate) fn get(&self, destination: &str) -> Option<NotReady> {
+        self.lock().get(destination).cloned()
+    }
+
     /// What is wrong with one of them.
     pub(crate) fn check(&self) -> Result<(), NotReady> {
         self.lock().values().next().map_or(Ok(()), |not_ready| Err(not_ready.clone()))

@@ -191,7 +191,6 @@ async fn every_class_of_status_has_its_outcome_and_redirects_are_not_followed() 
         (404, "retry"),
         (408, "retry"),
         (409, "retry"),
-        (410, "retry"),
         (415, "rejected"),
         (422, "rejected"),
         (425, "retry"),
@@ -231,9 +230,7 @@ async fn what_a_receiver_says_of_the_place_is_said_until_something_arrives() -> 
     let receiver = Receiver::start().await?;
     let target = plain(&receiver.address)?;
     let one = [message(&target, "milk")];
-    for (status, reason) in
-        [(401, "Unauthorized"), (403, "PermissionDenied"), (404, "NotFound"), (410, "Gone")]
-    {
+    for (status, reason) in [(401, "Unauthorized"), (403, "PermissionDenied"), (404, "NotFound")] {
         receiver.answer_all(status);
         assert!(is_retry(&target.sink.deliver(&one).await[0]));
         let words = until_not_ready(&target, reason).await?;
@@ -242,6 +239,22 @@ async fn what_a_receiver_says_of_the_place_is_said_until_something_arrives() -> 
         until_acked(&target, &one).await?;
         until_ready(&target).await?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_is_asked_no_more() -> Result<()> {
+    let receiver = Receiver::start().await?;
+    let url = format!("http://{}", receiver.address);
+    let target = target(json!({"url": url, "path": "{name}"}))?;
+    let messages = [message(&target, "milk"), message(&target, "bread")];
+    receiver.answer(|request| Reply::Status(if request.path == "/milk" { 410 } else { 200 }, Vec::new()));
+    for requests in [2, 1, 1] {
+        let outcomes = target.sink.deliver(&messages).await;
+        assert!(is_retry(&outcomes[0]) && outcomes[1] == Outcome::Acked, "{outcomes:?}");
+        assert_eq!(receiver.take().len(), requests);
+    }
+    until_not_ready(&target, "Gone").await?;
     Ok(())
 }
 

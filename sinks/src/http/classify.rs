@@ -21,6 +21,9 @@ use crate::tls;
 /// The longest a receiver can make us wait.
 const MAX_AFTER: Duration = Duration::from_hours(1);
 
+/// The receiver wants nothing more at this path (`CloudEvents` HTTP Web Hooks, 2.1).
+pub(super) const GONE: &str = "Gone";
+
 /// Statuses that the settings say something about.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Statuses {
@@ -51,7 +54,10 @@ pub(super) fn answer(status: StatusCode, headers: &HeaderMap, size: usize, statu
         }
         StatusCode::FORBIDDEN => standing("PermissionDenied", "the credentials may not send there"),
         StatusCode::NOT_FOUND => standing("NotFound", "nothing is under the URL and the path"),
-        StatusCode::GONE => standing("Gone", "it wants no Events any more; the Subscription can be deleted"),
+        StatusCode::GONE => standing(
+            GONE,
+            "it wants no events any more, and gets none; delete the Subscription, or edit its sink",
+        ),
         _ if statuses.retry_on.contains(&code) => again(),
         // The receiver does not say its limit; it is below this.
         StatusCode::PAYLOAD_TOO_LARGE => {

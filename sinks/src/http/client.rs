@@ -232,15 +232,25 @@ impl HttpSink {
     }
 
     /// Which Messages share a request: those of one path, up to the most that may.
-    fn requests(&self, messages: &[Message]) -> Vec<Vec<usize>> {
+    fn requests(&self, messages: &[Message], answers: &[Option<Answer>]) -> Vec<Vec<usize>> {
+        let open = messages.iter().enumerate().filter(|(index, _)| answers[*index].is_none());
         let Some(most) = self.max_batch else {
-            return (0..messages.len()).map(|index| vec![index]).collect();
+            return open.map(|(index, _)| vec![index]).collect();
         };
         let mut paths: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for (index, message) in messages.iter().enumerate() {
+        for (index, message) in open {
             paths.entry(&message.destination).or_default().push(index);
         }
         paths.values().flat_map(|indices| indices.chunks(most.max(1)).map(<[usize]>::to_vec)).collect()
+    }
+
+    /// What is known without asking: a receiver that has said that it is gone is not asked again, until the Subscription is
+    /// edited or the bridge starts anew.
+    fn retired(&self, message: &Message) -> Option<Answer> {
+        self.places
+            .get(&message.destination)
+            .filter(|place| place.reason == classify::GONE)
+            .map(Answer::not_ready)
     }
 
     /// Sends all of `requests`, some at a time, and notes the answers, until nothing has moved for too long.
@@ -290,9 +300,9 @@ impl Sink for HttpSink {
             Ok(ready) => ready,
             Err(not_ready) => return vec![retry(not_ready.message); messages.len()],
         };
-        let mut answers = vec![None; messages.len()];
+        let mut answers: Vec<_> = messages.iter().map(|message| self.retired(message)).collect();
         let mut patience = Patience::new(ready.timeout);
-        let requests = self.requests(messages);
+        let requests = self.requests(messages, &answers);
         let together: Vec<_> =
             requests.iter().filter(|request| request.len() > 1).flatten().copied().collect();
         self.send(ready, messages, requests, &mut answers, &mut patience).await;
