@@ -19,6 +19,8 @@ pub(crate) const HISTORY_LOST: &str = "HistoryLost";
 pub(crate) const STATE_NOT_STORED: &str = tidings_crds::conditions::STATE_NOT_STORED;
 /// The state can be stored again.
 pub(crate) const STATE_STORED: &str = "StateStored";
+/// What was decided was not delivered before nobody was left to deliver it to.
+pub(crate) const NOT_DELIVERED: &str = "NotDelivered";
 
 /// Who sends them.
 const CONTROLLER: &str = "tidings.dev/bridge";
@@ -75,6 +77,12 @@ impl Announced {
         self.waiting.insert(notice.reason, notice);
     }
 
+    /// Takes note that `left` Changes were given up because of `why`.
+    pub(crate) fn leave(&mut self, left: u64, why: &str) {
+        let note = format!("{left} changes were not delivered: {why}");
+        self.waiting.insert(NOT_DELIVERED, Notice { reason: NOT_DELIVERED, note });
+    }
+
     /// The gaps of this source that were not said.
     fn gap(&mut self, source: &SourceReport) -> Option<Notice> {
         let SourceReport { kind, watch, .. } = source;
@@ -129,6 +137,7 @@ impl Notice {
         let (type_, action) = match self.reason {
             HISTORY_LOST => (EventType::Warning, "Reconcile"),
             STATE_STORED => (EventType::Normal, "Store"),
+            NOT_DELIVERED => (EventType::Warning, "Remove"),
             _ => (EventType::Warning, "Store"),
         };
         let end = self.note.floor_char_boundary(MAX_NOTE);

@@ -15,7 +15,7 @@ use tidings_config::field_error::FieldErrors;
 use tidings_config::process::BridgeSettings;
 use tidings_config::secret::Secrets;
 use tidings_config::sink::SinkReference;
-use tidings_config::sink::valid::{ValidConnection, Via};
+use tidings_config::sink::valid::{ValidConnection, ValidSink, Via};
 use tidings_crds::sink::{AllowedNamespaces, From, SinkSpec};
 use tidings_crds::validate::ValidSubscription;
 use tidings_sinks::sink::NotReady;
@@ -23,6 +23,7 @@ use tidings_sinks::{Connection, SinkContext, Target};
 use tokio::task::JoinHandle;
 
 use self::namespaces::Namespaces;
+use crate::deliver::Targets;
 use crate::secrets::{SecretReader, Wanted, is_passing};
 
 /// Between two looks at a connection.
@@ -57,6 +58,8 @@ enum Owner {
     Sink(SinkName),
     /// Of a Subscription with this uid.
     Subscription(Arc<str>),
+    /// The same, for its dead letters.
+    DeadLetters(Arc<str>),
 }
 
 /// A connection, and what it was made of.
@@ -76,9 +79,16 @@ struct Health {
     task: JoinHandle<()>,
 }
 
-/// What a target is made of: as long as it stays the same, so may the target.
+/// What the targets of a Subscription are made of: as long as it stays the same, so may they.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Basis {
+pub(crate) struct Bases {
+    main: Basis,
+    dead_letters: Option<Basis>,
+}
+
+/// What one of them is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Basis {
     /// The connection with this number.
     Connection(u64),
     /// There is none.
@@ -126,20 +136,33 @@ impl Connections {
         self.sinks = Some(sinks);
     }
 
-    /// What the target of a Subscription is to be made of.
-    pub(crate) fn basis(&mut self, valid: &ValidSubscription) -> Basis {
-        match self.connection(valid) {
+    /// What the targets of a Subscription are to be made of.
+    pub(crate) fn bases(&mut self, valid: &ValidSubscription) -> Bases {
+        let main = self.basis(valid, &valid.sink, Owner::Subscription);
+        let dead_letters = valid.dead_letter.as_ref();
+        let dead_letters = dead_letters.map(|sink| self.basis(valid, sink, Owner::DeadLetters));
+        Bases { main, dead_letters }
+    }
+
+    /// What a Subscription sends by. Where it cannot, a target says why.
+    pub(crate) fn targets(&mut self, valid: &ValidSubscription) -> Targets {
+        let main = self.target(valid, &valid.sink, Owner::Subscription);
+        let dead_letters = valid.dead_letter.as_ref();
+        let dead_letters = dead_letters.map(|sink| self.target(valid, sink, Owner::DeadLetters));
+        Targets { main, dead_letters, name: valid.sink_name().into() }
+    }
+
+    fn basis(&mut self, valid: &ValidSubscription, sink: &ValidSink, own: fn(Arc<str>) -> Owner) -> Basis {
+        match self.connection(valid, sink, own) {
             Ok(open) => Basis::Connection(open.serial),
             Err(not_ready) => Basis::Nothing(not_ready),
         }
     }
 
-    /// What a Subscription sends by. Where it cannot, the target says why.
-    pub(crate) fn target(&mut self, valid: &ValidSubscription) -> Target {
+    fn target(&mut self, valid: &ValidSubscription, sink: &ValidSink, own: fn(Arc<str>) -> Owner) -> Target {
         let create_topics = self.create_topics;
-        let target = self.connection(valid).and_then(|open| {
-            let address = &valid.sink.address;
-            let address = address.clone().unwrap_or_else(|| open.valid.default_address());
+        let target = self.connection(valid, sink, own).and_then(|open| {
+            let address = sink.address.clone().unwrap_or_else(|| open.valid.default_address());
             open.connection.target(&address.within(create_topics), valid.mode)
         });
         target.unwrap_or_else(Target::unusable)
@@ -163,18 +186,26 @@ impl Connections {
 
     /// Ends the connections that nobody can use any more: these Subscriptions are served.
     pub(crate) fn retain<'a>(&mut self, served: impl IntoIterator<Item = &'a ValidSubscription>) {
-        let inline: BTreeMap<_, _> = served
-            .into_iter()
-            .filter(|valid| matches!(valid.sink.via, Via::Inline(_)))
-            .map(|valid| (valid.route.uid.clone(), valid))
-            .collect();
+        let mut inline = BTreeMap::new();
+        for valid in served {
+            let uid = &valid.route.uid;
+            let sinks = [
+                (Owner::Subscription(uid.clone()), Some(&valid.sink)),
+                (Owner::DeadLetters(uid.clone()), valid.dead_letter.as_ref()),
+            ];
+            for (owner, sink) in sinks {
+                if let Some(Via::Inline(connection)) = sink.map(|sink| &sink.via) {
+                    inline.insert(owner, (valid, connection));
+                }
+            }
+        }
         let sinks = &self.sinks;
         self.open.retain(|owner, _| match owner {
             Owner::Sink(name) => {
                 let sink = sinks.as_ref().and_then(|sinks| sinks.get(name));
                 sink.is_some_and(|sink| sink.valid.is_ok())
             }
-            Owner::Subscription(uid) => inline.contains_key(uid),
+            owner => inline.contains_key(owner),
         });
         let mut wanted = BTreeSet::new();
         let mut want = |namespace: &str, account: Option<&str>, connection: &ValidConnection| {
@@ -189,19 +220,23 @@ impl Connections {
                 want(namespace, None, connection);
             }
         }
-        for valid in inline.values() {
-            if let Via::Inline(connection) = &valid.sink.via {
-                want(namespace_of(valid), Some(&valid.service_account), connection);
-            }
+        for (valid, connection) in inline.values() {
+            want(valid.namespace(), Some(&valid.service_account), connection);
         }
         self.secrets.retain(&wanted);
     }
 
-    fn connection(&mut self, valid: &ValidSubscription) -> Result<&Open, NotReady> {
-        let namespace = namespace_of(valid);
-        match &valid.sink.via {
+    /// The connection to `sink`, which is `own` if it is no Sink's.
+    fn connection(
+        &mut self,
+        valid: &ValidSubscription,
+        sink: &ValidSink,
+        own: fn(Arc<str>) -> Owner,
+    ) -> Result<&Open, NotReady> {
+        let namespace = valid.namespace();
+        match &sink.via {
             Via::Inline(connection) => {
-                let owner = Owner::Subscription(valid.route.uid.clone());
+                let owner = own(valid.route.uid.clone());
                 self.open(owner, namespace, Some(&valid.service_account), connection)
             }
             Via::Sink(SinkReference { namespace: of, name }) => {
@@ -254,6 +289,7 @@ impl Connections {
             let name = match &owner {
                 Owner::Sink((namespace, name)) => format!("{namespace}/{name}"),
                 Owner::Subscription(uid) => format!("{namespace}/{uid}"),
+                Owner::DeadLetters(uid) => format!("{namespace}/{uid}/deadletters"),
             };
             let context = SinkContext { secrets: secrets.clone(), owner: name };
             let allowed = valid.clone().within(self.http_public_only);
@@ -292,10 +328,6 @@ impl Drop for Health {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-fn namespace_of(valid: &ValidSubscription) -> &str {
-    valid.route.subscription.split_once('/').map_or("", |(namespace, _)| namespace)
 }
 
 fn not_found((of, name): &SinkName, namespace: &str) -> NotReady {

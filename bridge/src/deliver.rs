@@ -9,7 +9,7 @@
 
 mod lane;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tidings_core::delivery::Backoff;
 use tidings_core::event::EventContext;
 use tidings_core::known::Slot;
 use tidings_core::object::{ObjectKey, ResourceVersion};
+use tidings_crds::subscription::{OnReject, Oversize};
 use tidings_sinks::Target;
 use tidings_sinks::sink::NotReady;
 use tokio::sync::{Notify, mpsc, watch};
@@ -44,10 +45,10 @@ const NAMED_BLOCKED: usize = 10;
 pub struct DeliverySettings {
     /// Messages that may be unacked at once.
     pub max_in_flight: usize,
-    /// What is too large is sent as a reference.
-    pub shrink_oversize: bool,
-    /// What is rejected, or given up, is left out, and does not hold back what follows.
-    pub drop_rejected: bool,
+    /// What becomes of what is too large.
+    pub oversize: Oversize,
+    /// What becomes of what is rejected, or given up.
+    pub on_reject: OnReject,
     /// An Event is given up after so many attempts.
     pub max_attempts: Option<u32>,
     /// An Event is given up when the next attempt would be so long after its Change was decided.
@@ -56,6 +57,55 @@ pub struct DeliverySettings {
     pub suspended: bool,
     /// Between attempts.
     pub backoff: Backoff,
+}
+
+/// Where a lane sends.
+pub struct Targets {
+    /// Events.
+    pub main: Target,
+    /// Those of them that `main` will never take.
+    pub dead_letters: Option<Target>,
+    /// What people call `main`.
+    pub name: Arc<str>,
+}
+
+/// What a person orders for keys that are blocked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// To try them again, once.
+    pub retry: Option<RetryOrder>,
+    /// To leave out the Events with these ids, whenever they block their key.
+    pub skip: BTreeSet<String>,
+}
+
+/// To try blocked keys again. Another order is one that differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryOrder {
+    /// Tells it from the ones before.
+    pub token: String,
+    /// Which key; all of them without.
+    pub key: Option<ObjectKey>,
+}
+
+/// An Event that blocks its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockedEvent {
+    /// The key.
+    pub key: ObjectKey,
+    /// The `id` of the Event.
+    pub id: String,
+    /// Why it was refused.
+    pub reason: String,
+}
+
+/// What a lane is to do, and where.
+#[derive(Clone)]
+struct Aim {
+    target: Arc<Target>,
+    dead_letters: Option<Arc<Target>>,
+    sink: Arc<str>,
+    settings: DeliverySettings,
+    orders: Orders,
 }
 
 /// Where a lane takes Changes from: one for each Watch that its Subscription is on.
@@ -102,7 +152,7 @@ pub enum Farewell {
 /// A running lane.
 pub struct Lane {
     sender: LaneSender,
-    target: watch::Sender<(Arc<Target>, DeliverySettings)>,
+    aim: watch::Sender<Aim>,
     report: Arc<Mutex<LaneReport>>,
     farewell: watch::Sender<Option<Farewell>>,
     task: JoinHandle<()>,
@@ -125,6 +175,12 @@ pub struct LaneReport {
     pub rejected: u64,
     /// Those of them that were left out.
     pub dropped: u64,
+    /// Those of them that the dead letters hold.
+    pub dead_lettered: u64,
+    /// Dead letters that their sink has not taken yet.
+    pub dead_letters: usize,
+    /// Whether it can take them, where there is one.
+    pub dead_letter_sink: Option<Result<(), NotReady>>,
     /// Sent as a reference because the whole object was too large.
     pub shrunk: u64,
     /// Decided and not settled, in memory or in the store.
@@ -140,7 +196,7 @@ pub struct LaneReport {
     /// How many keys are held back by a rejected Event.
     pub blocked_keys: usize,
     /// Some of them, with the reason.
-    pub blocked: Vec<(ObjectKey, String)>,
+    pub blocked: Vec<BlockedEvent>,
     /// Why nothing arrives, whatever a check says: attempts fail again and again.
     pub failing: Option<String>,
     /// Nothing is sent, because a person wants it so.
@@ -156,13 +212,28 @@ impl DeliverySettings {
     pub fn new(max_in_flight: usize, backoff: Backoff) -> Self {
         Self {
             max_in_flight,
-            shrink_oversize: true,
-            drop_rejected: false,
+            oversize: Oversize::Reference,
+            on_reject: OnReject::Block,
             max_attempts: None,
             max_age: None,
             suspended: false,
             backoff,
         }
+    }
+}
+
+// === impl Targets ===
+
+impl Targets {
+    fn shared(self) -> (Arc<Target>, Option<Arc<Target>>, Arc<str>) {
+        let Self { main, dead_letters, name } = self;
+        (Arc::new(main), dead_letters.map(Arc::new), name)
+    }
+}
+
+impl From<Target> for Targets {
+    fn from(main: Target) -> Self {
+        Self { main, dead_letters: None, name: Arc::default() }
     }
 }
 
@@ -188,23 +259,25 @@ impl LaneSender {
 // === impl Lane ===
 
 impl Lane {
-    /// Starts delivering to `target`.
+    /// Starts delivering to `targets`.
     pub fn start(
         id: u64,
-        target: Target,
+        targets: Targets,
         settings: DeliverySettings,
         metrics: DeliveryMetrics,
         clock: Clock,
     ) -> Self {
         let (sources, changes) = mpsc::channel(SOURCES);
         let wake = Arc::new(Notify::new());
-        let (target, targets) = watch::channel((Arc::new(target), settings));
+        let (target, dead_letters, sink) = targets.shared();
+        let aim = Aim { target, dead_letters, sink, settings, orders: Orders::default() };
+        let (aim, aims) = watch::channel(aim);
         let report = Arc::new(Mutex::new(LaneReport::default()));
         let (farewell, farewells) = watch::channel(None);
-        let inputs = lane::Inputs { changes, wake: wake.clone(), targets, farewell: farewells };
+        let inputs = lane::Inputs { changes, wake: wake.clone(), aims, farewell: farewells };
         let worker = lane::Worker::new(inputs, report.clone(), metrics.clone(), clock);
         let task = tokio::spawn(worker.run());
-        Self { sender: LaneSender { id, sources, wake }, target, report, farewell, task, metrics, clock }
+        Self { sender: LaneSender { id, sources, wake }, aim, report, farewell, task, metrics, clock }
     }
 
     /// Where Watches hand over.
@@ -212,14 +285,26 @@ impl Lane {
         self.sender.clone()
     }
 
-    /// From now on Messages are shaped for, and sent to, this target. What is under way ends where it is.
-    pub fn retarget(&self, target: Target, settings: DeliverySettings) {
-        self.target.send_replace((Arc::new(target), settings));
+    /// From now on Messages are shaped for, and sent to, these targets. What is under way ends where it is.
+    pub fn retarget(&self, targets: Targets, settings: DeliverySettings) {
+        let (target, dead_letters, sink) = targets.shared();
+        self.aim.send_modify(|aim| {
+            *aim = Aim { target, dead_letters, sink, settings, orders: std::mem::take(&mut aim.orders) };
+        });
     }
 
-    /// The same target with other settings.
+    /// The same targets with other settings.
     pub fn resettle(&self, settings: DeliverySettings) {
-        self.target.send_modify(|(_, current)| *current = settings);
+        self.aim.send_modify(|aim| aim.settings = settings);
+    }
+
+    /// What a person orders for keys that are blocked, in the place of what was ordered before.
+    pub fn order(&self, orders: Orders) {
+        self.aim.send_if_modified(|aim| {
+            let news = aim.orders != orders;
+            aim.orders = orders;
+            news
+        });
     }
 
     /// How it is doing. A lane in which nothing moves grows older all the same.
@@ -233,13 +318,16 @@ impl Lane {
 
     /// Says farewell for as long as `deadline`, closes the sink, and says how many Changes were not settled.
     pub async fn drain(self, farewell: Farewell, deadline: Duration) -> u64 {
-        let Self { sender: _, target, report, farewell: manner, mut task, metrics: _, clock: _ } = self;
+        let Self { sender: _, aim, report, farewell: manner, mut task, metrics: _, clock: _ } = self;
         manner.send_replace(Some(farewell));
-        let sink = target.borrow().0.sink.clone();
+        let Aim { target, dead_letters, .. } = aim.borrow().clone();
         if tokio::time::timeout(deadline, &mut task).await.is_err() {
             task.abort();
         }
-        sink.close(deadline).await;
+        target.sink.close(deadline).await;
+        if let Some(dead_letters) = dead_letters {
+            dead_letters.sink.close(deadline).await;
+        }
         let report = report.lock().unwrap_or_else(PoisonError::into_inner);
         report.pending
     }

@@ -17,11 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::route::{Kind, Route};
-use tidings_sinks::Target;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::deliver::{DeliverySettings, Farewell, Lane, LaneReport};
+use crate::deliver::{DeliverySettings, Farewell, Lane, LaneReport, Orders, Targets};
 use crate::state;
 use crate::state::record::WatchName;
 use crate::watch::{Command, Parts, WatchContext, WatchHandle, WatchReport};
@@ -117,11 +116,17 @@ impl Pipeline {
     }
 
     /// Serves a Subscription: from where it was left if it is stored with the same place, else from what exists on.
-    pub async fn add(&mut self, route: Route, target: Target, place: Arc<str>, settings: DeliverySettings) {
+    pub async fn add(
+        &mut self,
+        route: Route,
+        targets: impl Into<Targets>,
+        place: Arc<str>,
+        settings: DeliverySettings,
+    ) {
         self.remove(&route.uid, Duration::ZERO).await;
         let metrics = self.context.metrics.delivery(&route.subscription);
         let route = Arc::new(route);
-        let lane = Lane::start(self.new_id(), target, settings, metrics, self.clock);
+        let lane = Lane::start(self.new_id(), targets.into(), settings, metrics, self.clock);
         for kind in route.selections.keys() {
             self.join(kind, &route, &place, &lane).await;
         }
@@ -133,13 +138,12 @@ impl Pipeline {
         self.subscriptions.insert(route.uid.clone(), Running { route, place, lane });
     }
 
-    /// Serves an edited Subscription on. What is in its lane is delivered; a `target` takes the place of the
-    /// one it had.
-    pub async fn edit(&mut self, route: Route, target: Option<Target>, settings: DeliverySettings) {
+    /// Serves an edited Subscription on. What is in its lane is delivered; `targets` take the place of those it had.
+    pub async fn edit(&mut self, route: Route, targets: Option<Targets>, settings: DeliverySettings) {
         let Some(running) = self.subscriptions.remove(&route.uid) else { return };
         let Running { route: before, place, lane } = running;
-        match target {
-            Some(target) => lane.retarget(target, settings),
+        match targets {
+            Some(targets) => lane.retarget(targets, settings),
             None => lane.resettle(settings),
         }
         let route = Arc::new(route);
@@ -160,10 +164,17 @@ impl Pipeline {
         self.drop_unused().await;
     }
 
-    /// Sends what a Subscription is told by another target from now on.
-    pub fn retarget(&self, uid: &str, target: Target, settings: DeliverySettings) {
+    /// Sends what a Subscription is told by other targets from now on.
+    pub fn retarget(&self, uid: &str, targets: impl Into<Targets>, settings: DeliverySettings) {
         if let Some(running) = self.subscriptions.get(uid) {
-            running.lane.retarget(target, settings);
+            running.lane.retarget(targets.into(), settings);
+        }
+    }
+
+    /// What a person orders for the keys of a Subscription that are blocked.
+    pub fn order(&self, uid: &str, orders: Orders) {
+        if let Some(running) = self.subscriptions.get(uid) {
+            running.lane.order(orders);
         }
     }
 

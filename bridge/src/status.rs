@@ -14,6 +14,7 @@ use tidings_crds::subscription::status::{
 use tidings_crds::validate::ValidSubscription;
 
 use crate::clock;
+use crate::deliver::BlockedEvent;
 use crate::pipeline::{Report, SourceReport};
 use crate::watch::WatchState;
 
@@ -68,13 +69,13 @@ pub(crate) fn of(facts: &Facts<'_>) -> SubscriptionStatus {
         retried: count(lane.retried),
         rejected: count(lane.rejected),
         dropped: count(lane.dropped),
+        dead_lettered: count(lane.dead_lettered),
         skipped: count(watches.iter().map(|source| source.watch.skipped).sum()),
     });
     let seconds = lane.oldest.map_or(0, |oldest| oldest.as_secs());
     status.lag = Some(Lag { changes: count(lane.pending), seconds: count(seconds) });
     status.blocked_keys = Some(count(lane.blocked_keys as u64));
-    status.blocked =
-        lane.blocked.iter().map(|(key, reason)| blocked(before, key.as_str(), reason, &now)).collect();
+    status.blocked = lane.blocked.iter().map(|event| blocked(before, event, &now)).collect();
     status.last_gap = watches.iter().filter_map(gap).max_by_key(|gap| gap.time.0);
     let error = lane.last_error.as_ref();
     status.last_error = error.map(|(at, message)| LastError { time: time(*at), message: message.clone() });
@@ -149,6 +150,12 @@ fn delivering(report: Option<&Report>, mistakes: &FieldErrors) -> Verdict {
     if let Some(source) = report.watches.iter().find(|source| source.watch.trouble.is_some()) {
         return no(conditions::API_UNAVAILABLE, trouble(source));
     }
+    if let Some(Err(not_ready)) = &lane.dead_letter_sink
+        && lane.dead_letters > 0
+    {
+        let message = format!("{} dead letters wait: {}", lane.dead_letters, not_ready.message);
+        return no(conditions::DEAD_LETTERS_WAIT, message);
+    }
     if lane.blocked_keys > 0 {
         let message =
             format!("the broker refuses the events of {} objects; all others go out", lane.blocked_keys);
@@ -188,10 +195,11 @@ fn gap(source: &SourceReport) -> Option<Gap> {
 }
 
 /// A key that was blocked before is blocked since then.
-fn blocked(before: &SubscriptionStatus, key: &str, reason: &str, now: &Time) -> BlockedKey {
-    let known = before.blocked.iter().find(|known| known.key == key);
+fn blocked(before: &SubscriptionStatus, blocked: &BlockedEvent, now: &Time) -> BlockedKey {
+    let BlockedEvent { key, id, reason } = blocked;
+    let known = before.blocked.iter().find(|known| known.key == key.as_str());
     let since = known.map_or_else(|| now.clone(), |known| known.since.clone());
-    BlockedKey { key: key.to_owned(), reason: reason.to_owned(), since }
+    BlockedKey { key: key.to_string(), event: id.clone(), reason: reason.clone(), since }
 }
 
 fn source_in(report: Option<&Report>, state: WatchState) -> Option<&SourceReport> {

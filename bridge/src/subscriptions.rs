@@ -5,6 +5,7 @@
 //!
 //! Next: bridge/src/connections.rs
 
+mod orders;
 mod sinks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,8 +20,8 @@ use kube::{Api, Resource, ResourceExt};
 use tidings_config::field_error::FieldErrors;
 use tidings_config::process::BridgeSettings;
 use tidings_core::delivery::Backoff;
+use tidings_crds::subscription::Subscription;
 use tidings_crds::subscription::status::SubscriptionStatus;
-use tidings_crds::subscription::{OnReject, Oversize, Subscription};
 use tidings_crds::validate::{self, ValidDelivery, ValidSubscription};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -29,8 +30,8 @@ use self::sinks::Sinks;
 use crate::admin::Readiness;
 use crate::announce::{Announced, Announcer};
 use crate::chain::chain;
-use crate::connections::{Basis, Connections};
-use crate::deliver::DeliverySettings;
+use crate::connections::{Bases, Connections};
+use crate::deliver::{DeliverySettings, Orders};
 use crate::pipeline::{self, Pipeline};
 use crate::{settings, status};
 
@@ -59,8 +60,10 @@ struct Served {
     generation: i64,
     /// What is being served; nothing before it was valid for the first time.
     valid: Option<ValidSubscription>,
-    /// What its target is made of.
-    basis: Option<Basis>,
+    /// What its targets are made of.
+    bases: Option<Bases>,
+    /// What a person orders for what is blocked.
+    orders: Orders,
     /// What is wrong with the present generation.
     mistakes: FieldErrors,
     /// What was written last.
@@ -165,15 +168,22 @@ impl Controller {
             if self.served.get(&uid).is_none_or(|served| served.generation != generation) {
                 self.apply(&uid, generation, object).await;
             }
+            let orders = orders::of(object);
+            if let Some(served) = self.served.get_mut(&uid).filter(|served| served.orders != orders) {
+                served.orders = orders;
+                self.pipeline.order(&uid, served.orders.clone());
+            }
         }
     }
 
     async fn remove(&mut self, uid: &str) {
-        if let Some(Served { namespace, name, .. }) = self.served.remove(uid) {
+        if let Some(Served { namespace, name, mut announced, reference, .. }) = self.served.remove(uid) {
             let left = self.pipeline.remove(uid, FAREWELL).await;
             let subscription = format!("{namespace}/{name}");
             if left > 0 {
                 tracing::warn!(subscription, left, "subscription removed before everything was delivered");
+                announced.leave(left, "the Subscription was deleted before its sink took them");
+                self.announcer.send(&mut announced, &reference).await;
             } else {
                 tracing::info!(subscription, "subscription removed");
             }
@@ -191,7 +201,8 @@ impl Controller {
             name,
             generation,
             valid: None,
-            basis: None,
+            bases: None,
+            orders: Orders::default(),
             mistakes: FieldErrors::new(),
             status: written.unwrap_or_default(),
             announced: Announced::new(made(object)),
@@ -200,7 +211,7 @@ impl Controller {
         served.generation = generation;
         match read.and_then(|subscription| validate::validate(&subscription)) {
             Ok(valid) => {
-                served.basis = Some(self.serve(&valid, &served).await);
+                served.bases = Some(self.serve(&valid, &mut served).await);
                 tracing::info!(%subscription, generation, "serving");
                 (served.valid, served.mistakes) = (Some(valid), FieldErrors::new());
             }
@@ -213,12 +224,12 @@ impl Controller {
     }
 
     /// Serves `valid`, in the place of what was served before. Another sink, or the same at another place, starts
-    /// anew; everything else is taken over as it is. Says what its target is made of.
-    async fn serve(&mut self, valid: &ValidSubscription, served: &Served) -> Basis {
-        let ValidSubscription { route, sink, mode, .. } = valid;
+    /// anew; everything else is taken over as it is. Says what its targets are made of.
+    async fn serve(&mut self, valid: &ValidSubscription, served: &mut Served) -> Bases {
+        let ValidSubscription { route, sink, .. } = valid;
         let settings = self.delivery(valid);
         let before = served.valid.as_ref();
-        let basis = self.connections.basis(valid);
+        let bases = self.connections.bases(valid);
         let place = sink.place(&served.namespace);
         if before.is_none_or(|before| before.sink.place(&served.namespace) != place) {
             let left = self.pipeline.remove(&route.uid, FAREWELL).await;
@@ -228,30 +239,37 @@ impl Controller {
                     %subscription, left,
                     "the sink was left before everything was delivered; the new one is told what exists"
                 );
+                let why =
+                    "the sink was changed before the old one took them; the new one is told what exists";
+                served.announced.leave(left, why);
             }
-            let target = self.connections.target(valid);
-            self.pipeline.add(route.clone(), target, place.into(), settings).await;
+            let targets = self.connections.targets(valid);
+            self.pipeline.add(route.clone(), targets, place.into(), settings).await;
+            self.pipeline.order(&route.uid, served.orders.clone());
         } else {
-            let same = before
-                .is_some_and(|before| (&before.sink.address, before.mode) == (&sink.address, *mode))
-                && served.basis.as_ref() == Some(&basis);
-            let target = (!same).then(|| self.connections.target(valid));
-            self.pipeline.edit(route.clone(), target, settings).await;
+            let shape = |valid: &ValidSubscription| {
+                let dead_letter = valid.dead_letter.as_ref().map(|sink| sink.address.clone());
+                (valid.sink.address.clone(), dead_letter, valid.mode)
+            };
+            let same = before.is_some_and(|before| shape(before) == shape(valid))
+                && served.bases.as_ref() == Some(&bases);
+            let targets = (!same).then(|| self.connections.targets(valid));
+            self.pipeline.edit(route.clone(), targets, settings).await;
         }
-        basis
+        bases
     }
 
     /// Gives those another target whose Sink, or whose credentials, are not what they were.
     fn reconnect(&mut self) {
         let mut served = std::mem::take(&mut self.served);
-        for Served { valid, basis, .. } in served.values_mut() {
+        for Served { valid, bases, .. } in served.values_mut() {
             let Some(valid) = valid else { continue };
-            let present = Some(self.connections.basis(valid));
-            if *basis != present {
+            let present = Some(self.connections.bases(valid));
+            if *bases != present {
                 tracing::info!(subscription = %valid.route.subscription, "sending by another connection");
-                let target = self.connections.target(valid);
-                self.pipeline.retarget(&valid.route.uid, target, self.delivery(valid));
-                *basis = present;
+                let targets = self.connections.targets(valid);
+                self.pipeline.retarget(&valid.route.uid, targets, self.delivery(valid));
+                *bases = present;
             }
         }
         self.served = served;
@@ -261,8 +279,8 @@ impl Controller {
         let ValidDelivery { max_in_flight, oversize, on_reject, max_attempts, max_age } = valid.delivery;
         DeliverySettings {
             max_in_flight,
-            shrink_oversize: oversize == Oversize::Reference,
-            drop_rejected: on_reject == OnReject::Drop,
+            oversize,
+            on_reject,
             max_attempts,
             max_age,
             suspended: valid.suspend,

@@ -28,6 +28,7 @@ Examples:
   tidings crds | kubectl apply --server-side -f -
   tidings bridge                            serve the Subscriptions of the current cluster
   tidings state inspect                     what the bridge keeps on disk
+  tidings subscription retry orders         what the broker refused, once more
 
 Exit codes:
   0  it went well; a signal to stop is no failure
@@ -52,6 +53,9 @@ pub(crate) enum Command {
     /// Look at what a bridge keeps on disk, save it, or begin anew
     #[command(after_long_help = STATE_EXAMPLES)]
     State(StateArgs),
+    /// Bring on the objects whose Events a broker refuses
+    #[command(after_long_help = SUBSCRIPTION_EXAMPLES)]
+    Subscription(SubscriptionArgs),
     /// Print the definitions of the tidings.dev resources as YAML
     #[command(after_long_help = "Example:\n  tidings crds | kubectl apply --server-side -f -")]
     Crds,
@@ -86,6 +90,15 @@ Examples:
   tidings state reset                       move the state away; asks first
 
 A state that a bridge uses is left alone: stop the bridge first.";
+
+const SUBSCRIPTION_EXAMPLES: &str = "\
+Examples:
+  kubectl get subscription orders -o jsonpath='{.status.blocked}'
+  tidings subscription retry orders -n shop             everything that is blocked
+  tidings subscription retry orders -n shop --key shop/milk
+  tidings subscription skip orders -n shop --key shop/milk
+
+Needs the rights to get and patch the Subscription.";
 
 #[derive(Debug, Args)]
 pub(crate) struct BridgeArgs {
@@ -156,6 +169,53 @@ pub(crate) enum StateCommand {
         #[arg(short, long)]
         yes: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SubscriptionArgs {
+    #[command(subcommand)]
+    pub(crate) command: SubscriptionCommand,
+}
+
+/// What to do about what is blocked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SubscriptionCommand {
+    /// Try again what the broker refused
+    ///
+    /// Waits for what comes of it, and says it per object; the exit code is 1 when something is refused again.
+    Retry {
+        #[command(flatten)]
+        subscription: NamedSubscription,
+        /// Only this object: namespace/name, or name of a cluster-scoped one
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
+    },
+    /// Leave out the Event that blocks an object, and go on with what follows
+    ///
+    /// Consumers never get that Event. It is logged and counted.
+    Skip {
+        #[command(flatten)]
+        subscription: NamedSubscription,
+        /// The object: namespace/name, or name of a cluster-scoped one
+        #[arg(long, value_name = "KEY")]
+        key: String,
+    },
+}
+
+/// Which Subscription.
+#[derive(Debug, Args)]
+pub(crate) struct NamedSubscription {
+    /// Its name
+    #[arg(value_name = "SUBSCRIPTION")]
+    pub(crate) name: String,
+    /// Its namespace, instead of the current context's
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// How long to wait for the bridge, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) timeout: u64,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
 }
 
 /// Where the state is.

@@ -25,7 +25,7 @@ pub(crate) fn run(args: BridgeArgs) -> Result<()> {
             }
             Ok(()) => {}
         }
-        tidings_bridge::run(cluster.client, settings, shutdown).await?;
+        Box::pin(tidings_bridge::run(cluster.client, settings, shutdown)).await?;
         Ok(())
     })
 }

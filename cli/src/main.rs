@@ -8,6 +8,7 @@ mod memory;
 mod output;
 mod shutdown;
 mod state;
+mod subscription;
 mod watch;
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Bridge(args) => bridge::run(args),
         Command::Watch(args) => watch::run(args),
         Command::State(args) => state::run(args),
+        Command::Subscription(args) => subscription::run(args),
         Command::Crds => output::print(tidings_crds::print::yaml()?.as_bytes()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -61,6 +61,8 @@ pub enum Resort<T> {
     Instead(T),
     /// It is settled without being delivered.
     Drop,
+    /// It leaves the line, and who asked finds another end for it.
+    Aside,
     /// It stays, and holds back what follows on its key.
     Block,
 }
@@ -110,6 +112,15 @@ pub enum Verdict<T> {
         entry: T,
         /// Why.
         reason: Rejection,
+    },
+    /// It can never be delivered, and left the line; it is not settled.
+    Aside {
+        /// What left the line.
+        entry: T,
+        /// Why.
+        reason: Rejection,
+        /// How often it was tried in vain.
+        attempts: u32,
     },
     /// It can never be delivered, and holds back what follows on its key.
     Blocked {
@@ -278,10 +289,11 @@ impl<T: Clone> Delivery<T> {
                 given_up
             }
         };
-        let dropped = match refused {
+        let left = match refused {
             None => None,
             Some(reason) => match policy.resort(entry, &reason) {
-                Resort::Drop => Some(reason),
+                Resort::Drop => Some((reason, false)),
+                Resort::Aside => Some((reason, true)),
                 Resort::Instead(other) => {
                     *entry = other;
                     round.again.push(key.clone());
@@ -294,10 +306,13 @@ impl<T: Clone> Delivery<T> {
                 }
             },
         };
-        queue.failures = 0;
-        round.verdicts.extend(queue.entries.pop_front().map(|entry| match dropped {
+        // Attempts that were given up are counted already, one that was refused is not.
+        let given_up = matches!(left, Some((Rejection::GivenUp(_), _)));
+        let attempts = std::mem::take(&mut queue.failures) + u32::from(!given_up);
+        round.verdicts.extend(queue.entries.pop_front().map(|entry| match left {
             None => Verdict::Settled(entry),
-            Some(reason) => Verdict::Dropped { entry, reason },
+            Some((reason, false)) => Verdict::Dropped { entry, reason },
+            Some((reason, true)) => Verdict::Aside { entry, reason, attempts },
         }));
         true
     }
@@ -305,6 +320,33 @@ impl<T: Clone> Delivery<T> {
     /// Tries the blocked keys again, because something about the sink or the shape of Events changed.
     pub fn unblock(&mut self) {
         self.ready.extend(std::mem::take(&mut self.blocked).into_keys());
+    }
+
+    /// Tries one of them again. Says whether it was blocked.
+    pub fn unblock_key(&mut self, key: &ObjectKey) -> bool {
+        let blocked = self.blocked.remove(key).is_some();
+        self.ready.extend(blocked.then(|| key.clone()));
+        blocked
+    }
+
+    /// Takes out the entry that blocks its key, and goes on with what follows.
+    pub fn skip(&mut self, key: &ObjectKey) -> Option<T> {
+        self.blocked.remove(key)?;
+        let queue = self.queues.get_mut(key)?;
+        let entry = queue.entries.pop_front()?;
+        queue.failures = 0;
+        self.pending -= 1;
+        if queue.entries.is_empty() {
+            self.queues.remove(key);
+        } else {
+            self.ready.push_back(key.clone());
+        }
+        Some(entry)
+    }
+
+    /// What blocks the key.
+    pub fn blocking(&self, key: &ObjectKey) -> Option<&T> {
+        self.blocked.contains_key(key).then(|| self.queues.get(key)?.entries.front()).flatten()
     }
 
     /// Whether the last batch failed as a whole, so that the sink is in trouble and nothing is tried for a while.
@@ -358,6 +400,17 @@ impl<T: Clone> Delivery<T> {
 }
 
 // === impl Rejection ===
+
+impl Rejection {
+    /// One word in `CamelCase` for what is wrong.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "TooLarge",
+            Self::Refused(_) => "Refused",
+            Self::GivenUp(_) => "GivenUp",
+        }
+    }
+}
 
 impl std::fmt::Display for Rejection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::change::{Change, ChangeKind, Content, Epoch, Reason};
+use crate::delivery::Rejection;
 use crate::object::{ObjectKey, ResourceVersion, Uid};
 use crate::route::{Resource, Route};
 
@@ -32,7 +33,8 @@ pub struct EventContext {
 }
 
 /// A `CloudEvent` 1.0, not yet encoded for any protocol. Every attribute stays within printable ASCII without
-/// space, quote and percent sign, so that raw and percent-encoded forms are equal.
+/// space, quote and percent sign, so that raw and percent-encoded forms are equal; but those of a dead letter, which quote
+/// a broker.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// What it shares with other Events of its Subscription.
@@ -63,6 +65,38 @@ pub struct Event {
     pub traceparent: Box<str>,
     /// The data: JSON, never empty.
     pub data: Bytes,
+    /// It was not delivered where it should have been.
+    pub death: Option<Arc<Death>>,
+}
+
+/// Why an Event went to the dead letters, and from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// `deadletterreason`: [`Rejection::word`].
+    pub reason: &'static str,
+    /// `deadlettererror`: the same in words, printable, at most [`MAX_ERROR`] bytes.
+    pub error: String,
+    /// `deadletterattempts`: how often it was tried.
+    pub attempts: u32,
+    /// `deadlettersink`: which sink did not take it.
+    pub sink: Arc<str>,
+    /// `deadletterdestination`: where behind that it was to go.
+    pub destination: String,
+}
+
+/// The longest error that a dead letter carries, in bytes.
+pub const MAX_ERROR: usize = 512;
+
+// === impl Death ===
+
+impl Death {
+    /// What is said of an Event that `sink` did not take at `destination`.
+    pub fn new(reason: &Rejection, attempts: u32, sink: Arc<str>, destination: &str) -> Self {
+        let printable = |text: &str| text.replace(|c: char| c.is_control(), " ");
+        let mut error = printable(&reason.to_string());
+        error.truncate(error.floor_char_boundary(MAX_ERROR));
+        Self { reason: reason.word(), error, attempts, sink, destination: printable(destination) }
+    }
 }
 
 // === impl EventContext ===
@@ -131,6 +165,7 @@ impl Event {
                     identity(&context.resource, key, uid, *resource_version)
                 }
             },
+            death: None,
             context: context.clone(),
         }
     }
@@ -171,7 +206,22 @@ impl Event {
             attributes.push(("gapmissed", Cow::Owned(self.gap_missed.to_string())));
         }
         attributes.push(("traceparent", Cow::Borrowed(&*self.traceparent)));
+        if let Some(death) = &self.death {
+            attributes.extend([
+                ("deadletterreason", Cow::Borrowed(death.reason)),
+                ("deadlettererror", Cow::Borrowed(&*death.error)),
+                ("deadletterattempts", Cow::Owned(death.attempts.to_string())),
+                ("deadlettersink", Cow::Borrowed(&*death.sink)),
+                ("deadletterdestination", Cow::Borrowed(&*death.destination)),
+            ]);
+        }
         attributes
+    }
+
+    /// The same Event as a dead letter.
+    #[must_use]
+    pub fn to_dead_letter(self, death: Arc<Death>) -> Self {
+        Self { death: Some(death), ..self }
     }
 
     /// The same Event with only the identity of the object as data, for a broker that cannot take all of it.

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`ACCEPTED`] | [`VALID`] | [`INVALID`], [`KIND_NOT_SERVED`] |
 //! | [`SINK_READY`] | [`CONNECTED`] | a reason of the sink, e.g. `StreamNotFound`; [`INVALID`] |
-//! | [`DELIVERING`] | [`SYNCHRONIZED`], [`CATCHING_UP`], [`SNAPSHOT_RUNNING`] | [`INVALID`], [`KIND_NOT_SERVED`], [`FORBIDDEN`], [`STATE_NOT_STORED`], [`SINK_NOT_READY`], [`ATTEMPTS_FAIL`], [`API_UNAVAILABLE`], [`BLOCKED`], [`SUSPENDED`] |
+//! | [`DELIVERING`] | [`SYNCHRONIZED`], [`CATCHING_UP`], [`SNAPSHOT_RUNNING`] | [`INVALID`], [`KIND_NOT_SERVED`], [`FORBIDDEN`], [`STATE_NOT_STORED`], [`SINK_NOT_READY`], [`ATTEMPTS_FAIL`], [`DEAD_LETTERS_WAIT`], [`API_UNAVAILABLE`], [`BLOCKED`], [`SUSPENDED`] |
 //!
 //! `Unknown` with [`PENDING`]: the bridge has not found out yet.
 
@@ -54,6 +54,9 @@ pub const SINK_NOT_READY: &str = "SinkNotReady";
 pub const ATTEMPTS_FAIL: &str = "AttemptsFail";
 /// The broker refuses the Events of some objects; `status.blocked` lists them. All others go out.
 pub const BLOCKED: &str = "Blocked";
+
+/// The sink of dead letters does not take them. Nothing is lost: they wait, and nobody behind them does.
+pub const DEAD_LETTERS_WAIT: &str = "DeadLettersWait";
 
 /// A person wants it so (`spec.suspend`). Nothing is lost: Events wait.
 pub const SUSPENDED: &str = "Suspended";

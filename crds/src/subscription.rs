@@ -1,5 +1,6 @@
 //! `Subscription`: which changes of which objects go where, and how that goes.
 
+pub mod orders;
 pub mod status;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -86,38 +87,7 @@ pub struct SubscriptionSpec {
     pub event: EventSettings,
     /// Where the Events go: a kind of sink with its connection, or a Sink that has the connection (`ref`), and then the kind
     /// only with what is the Subscription's own.
-    #[schemars(extend("x-kubernetes-validations" = [
-        {
-            "rule": "[has(self.kafka), has(self.nats), has(self.rabbitmq), has(self.http), has(self.stdout)]\
-                     .filter(given, given).size() < 2",
-            "message": "only one of kafka, nats, rabbitmq, http and stdout can be given",
-        },
-        {
-            "rule": "has(self.ref) || has(self.kafka) || has(self.nats) || has(self.rabbitmq) || has(self.http) || \
-                     has(self.stdout)",
-            "message": "ref or one of kafka, nats, rabbitmq, http and stdout must be given",
-        },
-        {
-            "rule": "!has(self.kafka) || has(self.ref) != has(self.kafka.brokers)",
-            "message": "kafka needs brokers, or else a Sink that has them (ref)",
-        },
-        {
-            "rule": "!has(self.nats) || has(self.ref) != has(self.nats.servers)",
-            "message": "nats needs servers, or else a Sink that has them (ref)",
-        },
-        {
-            "rule": "!has(self.rabbitmq) || has(self.ref) != has(self.rabbitmq.servers)",
-            "message": "rabbitmq needs servers, or else a Sink that has them (ref)",
-        },
-        {
-            "rule": "!has(self.http) || has(self.ref) != has(self.http.url)",
-            "message": "http needs a url, or else a Sink that has it (ref)",
-        },
-        {
-            "rule": "!(has(self.ref) && has(self.stdout))",
-            "message": "stdout needs no Sink",
-        },
-    ]))]
+    #[schemars(extend("x-kubernetes-validations" = sink_rules()))]
     pub sink: SinkSettings,
     /// How the Events are delivered.
     #[serde(default)]
@@ -210,16 +180,27 @@ pub struct EventSettings {
 /// How Events are delivered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.deadLetter) || !(has(self.onReject) && self.onReject == 'DeadLetter' || has(self.oversize) && \
+             self.oversize == 'DeadLetter')",
+    "message": "DeadLetter needs deadLetter: where dead letters go",
+}]))]
 pub struct DeliverySettings {
     /// The most Events that may be on their way without an acknowledgement; of one object it is always at most one.
     #[schemars(range(min = 1, max = 65536))]
     pub max_in_flight: i32,
     /// What happens to an Event that is larger than the broker takes. `Reference`: only the identity of the object is
-    /// sent. `Block`: nothing, and what follows for that object waits until a person helps.
+    /// sent. `DeadLetter`: it goes to the dead letters. `Block`: what `onReject` says.
     pub oversize: Oversize,
     /// What happens to an Event that the broker refuses for good, or that was tried for as long as it should be. `Block`: it
-    /// waits, and so does all that follows for that object, until a person helps. `Drop`: it is left out, logged and counted.
+    /// waits, and so does all that follows for that object, until a person helps. `DeadLetter`: it goes to `deadLetter`, and
+    /// what follows goes on. `Drop`: it is left out, logged and counted.
     pub on_reject: OnReject,
+    /// Where dead letters go: the same broker at another place, or another one. They are the Events as they were, with the
+    /// attributes `deadletterreason`, `deadlettererror`, `deadletterattempts`, `deadlettersink` and `deadletterdestination`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = sink_rules()))]
+    pub dead_letter: Option<SinkSettings>,
     /// An Event is given up after so many attempts: `onReject` says what becomes of it. For ever unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -236,6 +217,8 @@ pub enum OnReject {
     /// It waits, and so does all that follows for that object, and status says so.
     #[default]
     Block,
+    /// It goes to the dead letters.
+    DeadLetter,
     /// It is left out, with a record.
     Drop,
 }
@@ -246,8 +229,46 @@ pub enum Oversize {
     /// Only the identity of the object is sent.
     #[default]
     Reference,
-    /// It waits, and so does all that follows for that object, and status says so.
+    /// It goes to the dead letters.
+    DeadLetter,
+    /// What is done with any other Event that the broker refuses.
     Block,
+}
+
+/// What the API server checks of a sink. The bridge checks it again, and more.
+fn sink_rules() -> serde_json::Value {
+    serde_json::json!([
+        {
+            "rule": "[has(self.kafka), has(self.nats), has(self.rabbitmq), has(self.http), has(self.stdout)]\
+                     .filter(given, given).size() < 2",
+            "message": "only one of kafka, nats, rabbitmq, http and stdout can be given",
+        },
+        {
+            "rule": "has(self.ref) || has(self.kafka) || has(self.nats) || has(self.rabbitmq) || has(self.http) || \
+                     has(self.stdout)",
+            "message": "ref or one of kafka, nats, rabbitmq, http and stdout must be given",
+        },
+        {
+            "rule": "!has(self.kafka) || has(self.ref) != has(self.kafka.brokers)",
+            "message": "kafka needs brokers, or else a Sink that has them (ref)",
+        },
+        {
+            "rule": "!has(self.nats) || has(self.ref) != has(self.nats.servers)",
+            "message": "nats needs servers, or else a Sink that has them (ref)",
+        },
+        {
+            "rule": "!has(self.rabbitmq) || has(self.ref) != has(self.rabbitmq.servers)",
+            "message": "rabbitmq needs servers, or else a Sink that has them (ref)",
+        },
+        {
+            "rule": "!has(self.http) || has(self.ref) != has(self.http.url)",
+            "message": "http needs a url, or else a Sink that has it (ref)",
+        },
+        {
+            "rule": "!(has(self.ref) && has(self.stdout))",
+            "message": "stdout needs no Sink",
+        },
+    ])
 }
 
 // === impl SubscriptionSpec ===
@@ -298,6 +319,7 @@ impl Default for DeliverySettings {
             max_in_flight: 1024,
             oversize: Oversize::default(),
             on_reject: OnReject::default(),
+            dead_letter: None,
             max_attempts: None,
             max_age: None,
         }

@@ -41,6 +41,8 @@ pub struct ValidSubscription {
     pub mode: ContentMode,
     /// How its Events are delivered.
     pub delivery: ValidDelivery,
+    /// Where those go that will not be.
+    pub dead_letter: Option<ValidSink>,
     /// With whose rights it acts.
     pub service_account: String,
     /// Nothing is sent.
@@ -91,6 +93,7 @@ pub fn validate(subscription: &Subscription) -> Result<ValidSubscription, FieldE
     let selections = check_sources(sources, &namespace, &mut errors);
     let on = check_on(on, &mut errors);
     let sink = sink.validate("spec.sink").map_err(|mistakes| errors.extend(mistakes)).ok();
+    let dead_letter = check_dead_letter(delivery, &mut errors);
     let delivery = check_delivery(delivery, &mut errors);
     if !is_subdomain(service_account_name) {
         let problem = format!("{service_account_name:?} is not the name of a service account");
@@ -107,7 +110,8 @@ pub fn validate(subscription: &Subscription) -> Result<ValidSubscription, FieldE
     match sink {
         Some(sink) if errors.is_empty() => {
             let service_account = service_account_name.clone();
-            Ok(ValidSubscription { route, sink, mode: *mode, delivery, service_account, suspend: *suspend })
+            let (mode, suspend) = (*mode, *suspend);
+            Ok(ValidSubscription { route, sink, mode, delivery, dead_letter, service_account, suspend })
         }
         _ => Err(errors),
     }
@@ -221,8 +225,19 @@ fn check_on(on: &[ChangeType], errors: &mut FieldErrors) -> ChangeKinds {
     ChangeKinds::of(on.iter().copied().map(ChangeKind::from))
 }
 
+fn check_dead_letter(delivery: &DeliverySettings, errors: &mut FieldErrors) -> Option<ValidSink> {
+    let DeliverySettings { oversize, on_reject, dead_letter, .. } = delivery;
+    let path = "spec.delivery.deadLetter";
+    if dead_letter.is_none() && (*on_reject == OnReject::DeadLetter || *oversize == Oversize::DeadLetter) {
+        let problem = "is needed where onReject or oversize is DeadLetter: where dead letters go";
+        errors.push(FieldError::new(path, problem));
+    }
+    dead_letter.as_ref()?.validate(path).map_err(|mistakes| errors.extend(mistakes)).ok()
+}
+
 fn check_delivery(delivery: &DeliverySettings, errors: &mut FieldErrors) -> ValidDelivery {
-    let DeliverySettings { max_in_flight, oversize, on_reject, max_attempts, max_age } = delivery;
+    let DeliverySettings { max_in_flight, oversize, on_reject, dead_letter: _, max_attempts, max_age } =
+        delivery;
     let max = usize::try_from(*max_in_flight).ok().filter(|max| (1..=MAX_IN_FLIGHT).contains(max));
     if max.is_none() {
         let problem = format!("{max_in_flight} is not from 1 to {MAX_IN_FLIGHT}");
@@ -268,6 +283,24 @@ fn is_label(text: &str) -> bool {
 // === impl ValidSubscription ===
 
 impl ValidSubscription {
+    /// The namespace it is in.
+    pub fn namespace(&self) -> &str {
+        self.route.subscription.split_once('/').map_or("", |(namespace, _)| namespace)
+    }
+
+    /// The Sinks it names, each with its namespace.
+    pub fn sinks(&self) -> impl Iterator<Item = (&str, &str)> {
+        [Some(&self.sink), self.dead_letter.as_ref()].into_iter().flatten().filter_map(|sink| {
+            match &sink.via {
+                Via::Sink(reference) => Some((
+                    reference.namespace.as_deref().unwrap_or(self.namespace()),
+                    reference.name.as_str(),
+                )),
+                Via::Inline(_) => None,
+            }
+        })
+    }
+
     /// Where the Events go in a few words, for `status.sink`, without credentials.
     pub fn sink_name(&self) -> String {
         match &self.sink.via {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use async_nats::jetstream::{self, consumer, stream};
 use futures::StreamExt;
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 /// For everything in a stream.
@@ -100,7 +101,8 @@ impl Received {
         let headers = message.headers.iter().flat_map(|headers| headers.iter());
         let attributes = headers.filter_map(|(name, values)| {
             let name = name.to_string();
-            Some((name.strip_prefix("ce-")?.to_owned(), values.first()?.to_string()))
+            let value = percent_decode_str(values.first()?.as_str()).decode_utf8_lossy().into_owned();
+            Some((name.strip_prefix("ce-")?.to_owned(), value))
         });
         Ok(Self {
             subject: message.subject.to_string(),

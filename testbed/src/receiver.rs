@@ -190,6 +190,17 @@ impl Receiver {
         }
     }
 
+    /// Whether a receiver of HTTP refuses for good what it is told of the object `namespace/name`.
+    pub fn reject(&self, key: &str, rejects: bool) -> Result<()> {
+        match &self.broker {
+            Broker::Http(endpoint) => {
+                endpoint.reject(&format!("/{key}"), rejects);
+                Ok(())
+            }
+            _ => anyhow::bail!("only a receiver of HTTP refuses what it is told"),
+        }
+    }
+
     /// Starts it again, with what it had.
     pub async fn restart(&mut self) -> Result<()> {
         match &mut self.broker {

@@ -1,5 +1,10 @@
 //! The task of one lane.
+//!
+//! Before: bridge/src/deliver.rs
+//! Next: bridge/src/deliver/lane/outlet.rs
 
+mod orders;
+mod outlet;
 mod terms;
 
 use std::collections::BTreeMap;
@@ -7,31 +12,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, OptionFuture};
-use futures::stream::{FuturesUnordered, StreamExt};
-use tidings_core::delivery::{Delivery, Outcome, Rejection, Verdict};
-use tidings_core::event::Event;
-use tidings_core::object::ObjectKey;
-use tidings_sinks::Target;
+use tidings_core::delivery::{Rejection, Verdict};
+use tidings_core::event::{Death, Event};
 use tidings_sinks::sink::NotReady;
 use tokio::sync::{Notify, mpsc, watch};
 
-use self::terms::Terms;
-use super::{
-    BATCHES, DeliverySettings, Farewell, HELD, HELD_BYTES, LaneReport, NAMED_BLOCKED, Source, SourceChange,
-};
-use crate::clock::{self, Clock};
+use self::outlet::{Outlet, Said};
+use self::terms::{LastTerms, Terms};
+use super::{Aim, Farewell, HELD, HELD_BYTES, LaneReport, Source, SourceChange};
+use crate::clock::Clock;
 use crate::journal::{Room, Taken};
 use crate::metrics::DeliveryMetrics;
 use crate::state::{self, record::JournalRecord};
 
-/// Between checks of a sink that is not ready, half of it at random: many lanes may have lost the same broker.
-const RECHECK: Duration = Duration::from_secs(2);
-/// Between checks of a sink that is.
-const CHECK: Duration = Duration::from_mins(1);
 /// The Journal hears within this time that a chunk was merged with others.
 const MERGED: Duration = Duration::from_millis(50);
-/// So many batches in a row that fail as a whole are more than a hiccup.
-const FAILING: u32 = 3;
 /// Before a chunk that could not be read is read again.
 const REREAD: Duration = Duration::from_secs(1);
 
@@ -39,29 +34,30 @@ const REREAD: Duration = Duration::from_secs(1);
 pub(super) struct Inputs {
     pub(super) changes: mpsc::Receiver<SourceChange>,
     pub(super) wake: Arc<Notify>,
-    pub(super) targets: watch::Receiver<(Arc<Target>, DeliverySettings)>,
+    pub(super) aims: watch::Receiver<Aim>,
     /// Nothing until the lane is to end.
     pub(super) farewell: watch::Receiver<Option<Farewell>>,
 }
 
 pub(super) struct Worker {
     inputs: Inputs,
-    target: Arc<Target>,
-    settings: DeliverySettings,
+    aim: Aim,
     report: Arc<Mutex<LaneReport>>,
     metrics: DeliveryMetrics,
     clock: Clock,
     sources: BTreeMap<u64, Arc<Source>>,
-    delivery: Delivery<Arc<Opened>>,
-    /// What the objects in `delivery` take.
+    main: Outlet,
+    /// What the sink will never take goes there. It stays when the Subscription wants none any more: what was put aside
+    /// waits there, until a restart.
+    dead: Option<Outlet>,
+    /// What the objects in both take.
     held_bytes: usize,
-    batches: FuturesUnordered<BoxFuture<'static, Vec<(ObjectKey, Outcome)>>>,
     /// The chunk that is being read.
     reading: Option<BoxFuture<'static, Read>>,
     /// The chunk that was read last, for others that come to it.
     last_read: Option<Arc<[Arc<JournalRecord>]>>,
-    /// The sink is in trouble, and is checked until it says that it is well.
-    asked: bool,
+    /// So many keys were blocked when they were named last.
+    named: usize,
 }
 
 /// A chunk that was read, from which Watch.
@@ -81,6 +77,8 @@ struct Opened {
     generation: u64,
     /// The whole object was too large.
     as_reference: bool,
+    /// It is a dead letter.
+    death: Option<Arc<Death>>,
 }
 
 // === impl Worker ===
@@ -92,33 +90,31 @@ impl Worker {
         metrics: DeliveryMetrics,
         clock: Clock,
     ) -> Self {
-        let (target, settings) = inputs.targets.borrow_and_update().clone();
+        let aim = inputs.aims.borrow_and_update().clone();
         Self {
             inputs,
-            target,
-            settings,
+            main: Outlet::new(aim.target.clone(), aim.settings),
+            dead: aim.dead_letters.clone().map(|target| Outlet::new(target, aim.settings)),
+            aim,
             report,
             metrics,
             clock,
             sources: BTreeMap::new(),
-            delivery: Delivery::new(settings.backoff),
             held_bytes: 0,
-            batches: FuturesUnordered::new(),
             reading: None,
             last_read: None,
-            asked: false,
+            named: 0,
         }
     }
 
     /// Delivers until it is stopped and has nothing left that could, or should, be delivered.
     pub(super) async fn run(mut self) {
-        let mut check = check(self.target.clone(), Duration::ZERO);
         let mut farewell = None;
         loop {
             while let Ok(change) = self.inputs.changes.try_recv() {
                 self.source(change);
             }
-            if farewell != Some(Farewell::InFlight) && !self.settings.suspended {
+            if farewell != Some(Farewell::InFlight) && !self.aim.settings.suspended {
                 self.pull();
                 self.start_batches();
             }
@@ -134,26 +130,11 @@ impl Worker {
                 Ok(()) = self.inputs.farewell.changed(), if farewell.is_none() => {
                     farewell = *self.inputs.farewell.borrow_and_update();
                 }
-                Ok(()) = self.inputs.targets.changed() => {
-                    self.retarget();
-                    check = self::check(self.target.clone(), Duration::ZERO);
-                }
-                ready = &mut check => {
-                    let pause =
-                        if ready.is_ok() { CHECK } else { RECHECK.mul_f64(0.5 + clock::jitter() / 2.0) };
-                    self.checked(ready);
-                    check = self::check(self.target.clone(), pause);
-                }
+                Ok(()) = self.inputs.aims.changed() => self.aim(),
+                said = Outlet::said_by(&mut self.dead) => self.hear_of_dead(said),
                 () = wake => {}
                 Some(read) = OptionFuture::from(self.reading.as_mut()) => self.read(read),
-                Some(batch) = self.batches.next() => {
-                    self.settle(batch);
-                    // Attempts become rare, and checks do not: who asks knows when it is over.
-                    if self.delivery.is_paused() && !self.asked {
-                        self.asked = true;
-                        check = self::check(self.target.clone(), Duration::ZERO);
-                    }
-                }
+                said = self.main.said() => self.hear(said),
                 change = self.inputs.changes.recv(), if !self.inputs.changes.is_closed() => {
                     if let Some(change) = change { self.source(change) }
                 }
@@ -164,9 +145,10 @@ impl Worker {
 
     /// Whether nothing is left for who says farewell like this.
     fn is_done(&self, farewell: Farewell) -> bool {
-        let delivered = self.delivery.pending() == self.delivery.held_back() && self.reading.is_none();
-        let nothing_more = farewell == Farewell::InFlight || self.settings.suspended || delivered;
-        self.batches.is_empty() && nothing_more
+        let mut outlets = [Some(&self.main), self.dead.as_ref()].into_iter().flatten();
+        let delivered = self.reading.is_none() && outlets.clone().all(|outlet| outlet.moving() == 0);
+        let nothing_more = farewell == Farewell::InFlight || self.aim.settings.suspended || delivered;
+        nothing_more && outlets.all(Outlet::is_idle)
     }
 
     fn source(&mut self, change: SourceChange) {
@@ -200,12 +182,13 @@ impl Worker {
 
     /// What may be taken, if anything. Those behind a rejected one do not count: they hold back nobody.
     fn room(&self) -> Option<Room> {
-        let changes = self.settings.max_in_flight * HELD;
-        let held = self.delivery.pending() - self.delivery.held_back();
+        let changes = self.aim.settings.max_in_flight * HELD;
+        let outlets = || [Some(&self.main), self.dead.as_ref()].into_iter().flatten();
+        let held = outlets().map(Outlet::moving).sum();
         let mut bytes = self.held_bytes;
         if bytes >= HELD_BYTES {
-            bytes -=
-                self.delivery.held_back_entries().map(|opened| opened.record.change.size()).sum::<usize>();
+            let held_back = outlets().flat_map(|outlet| outlet.delivery.held_back_entries());
+            bytes -= held_back.map(|opened| opened.record.change.size()).sum::<usize>();
         }
         let room = Room { changes: changes.saturating_sub(held), bytes: HELD_BYTES.saturating_sub(bytes) };
         (room.changes > 0 && room.bytes > 0).then_some(room)
@@ -218,7 +201,8 @@ impl Worker {
             self.held_bytes += record.change.size();
             let key = record.change.key().clone();
             let (watch, generation) = (source.watch, to.generation);
-            self.delivery.push(&key, Arc::new(Opened { record, watch, generation, as_reference: false }));
+            let opened = Opened { record, watch, generation, as_reference: false, death: None };
+            self.main.delivery.push(&key, Arc::new(opened));
         }
     }
 
@@ -247,11 +231,9 @@ impl Worker {
 
     /// Ready when something may be tried again.
     fn wake(&self) -> impl Future<Output = ()> + use<> {
-        let room = self.batches.len() < BATCHES
-            && self.delivery.in_flight() < self.settings.max_in_flight
-            && !self.settings.suspended;
-        let at = self.delivery.next_attempt().filter(|_| room).filter(|at| *at > self.clock.now());
-        let at = at.map(|at| self.clock.instant(at));
+        let outlets = [Some(&self.main), self.dead.as_ref()].into_iter().flatten();
+        let at = outlets.filter_map(|outlet| outlet.wakes(self.clock, self.aim.settings)).min();
+        let at = at.filter(|_| !self.aim.settings.suspended).map(|at| self.clock.instant(at));
         async move {
             match at {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -261,73 +243,132 @@ impl Worker {
     }
 
     fn start_batches(&mut self) {
-        while self.batches.len() < BATCHES {
-            let room = self.settings.max_in_flight.saturating_sub(self.delivery.in_flight());
-            // Several batches share the window, so that acks of one make room while others wait.
-            let most = room.min(self.settings.max_in_flight.div_ceil(BATCHES / 2));
-            let of_key = if self.target.ordered { most } else { 1 };
-            let batch = self.delivery.take(self.clock.now(), most, of_key);
-            if batch.is_empty() {
-                return;
-            }
-            self.metrics.sent.inc_by(batch.len() as u64);
-            self.lock().sent += batch.len() as u64;
-            let event = |opened: &Opened| {
-                let context = &self.sources.get(&opened.watch)?.context;
-                let event = Event::new(context, opened.generation, &opened.record.change);
-                Some(if opened.as_reference { event.to_reference() } else { event })
-            };
-            // What a source was left with has no context any more, and nobody who waits for it.
-            let events = batch.into_iter().map(|(key, opened)| (key, event(&opened))).collect();
-            self.batches.push(Box::pin(attempt(self.target.clone(), events)));
+        let sources = &self.sources;
+        let event = |opened: &Opened| opened.event(sources);
+        let mut sent = self.main.start(self.clock, self.aim.settings, event);
+        if let Some(dead) = &mut self.dead {
+            sent += dead.start(self.clock, self.aim.settings, event);
+        }
+        if sent > 0 {
+            self.metrics.sent.inc_by(sent);
+            self.lock().sent += sent;
         }
     }
 
-    fn settle(&mut self, batch: Vec<(ObjectKey, Outcome)>) {
-        let mut terms = Terms { settings: self.settings, now: self.clock.unix_millis(), shrunk: 0 };
-        let verdicts = self.delivery.report(batch, self.clock.now(), clock::jitter(), &mut terms);
+    fn hear(&mut self, said: Said) {
+        match said {
+            Said::Checked(ready) => {
+                if self.main.checked(ready)
+                    && let Some(Err(not_ready)) = &self.main.ready
+                {
+                    self.not_ready(not_ready, "the sink is not ready");
+                }
+            }
+            Said::Answered(batch) => {
+                let (settings, now) = (self.aim.settings, self.clock.unix_millis());
+                let mut terms = Terms { settings, now, shrunk: 0 };
+                let verdicts = self.main.answered(batch, self.clock, &mut terms);
+                self.lock().shrunk += terms.shrunk;
+                self.settle(verdicts);
+            }
+        }
+    }
+
+    fn hear_of_dead(&mut self, said: Said) {
+        let Some(dead) = &mut self.dead else { return };
+        match said {
+            Said::Checked(ready) => {
+                if dead.checked(ready)
+                    && let Some(Err(not_ready)) = dead.ready.clone()
+                {
+                    self.not_ready(&not_ready, "the sink of dead letters is not ready");
+                }
+            }
+            Said::Answered(batch) => {
+                let verdicts = dead.answered(batch, self.clock, &mut LastTerms);
+                self.settle(verdicts);
+            }
+        }
+    }
+
+    fn not_ready(&self, not_ready: &NotReady, what: &'static str) {
+        tracing::warn!(reason = %not_ready.reason, message = %not_ready.message, "{what}");
+        self.lock().last_error = Some((self.clock.unix_seconds(), not_ready.message.clone()));
+    }
+
+    fn settle(&mut self, verdicts: Vec<Verdict<Arc<Opened>>>) {
+        let mut settled: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        let mut blocked = false;
         let report = self.report.clone();
         let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-        report.shrunk += terms.shrunk;
-        let mut settled: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        let mut done = |held_bytes: &mut usize, entry: &Opened| {
+            *held_bytes -= entry.record.change.size();
+            settled.entry(entry.watch).or_default().push(entry.record.number);
+        };
         for verdict in verdicts {
             match verdict {
-                Verdict::Settled(opened) => {
-                    report.acked += 1;
-                    self.metrics.acked.inc();
-                    self.held_bytes -= opened.record.change.size();
-                    settled.entry(opened.watch).or_default().push(opened.record.number);
+                Verdict::Settled(entry) => {
+                    if entry.death.is_some() {
+                        report.dead_lettered += 1;
+                        self.metrics.dead_lettered.inc();
+                    } else {
+                        report.acked += 1;
+                        self.metrics.acked.inc();
+                    }
+                    done(&mut self.held_bytes, &entry);
                 }
                 Verdict::Retrying { reason, .. } => {
                     report.retried += 1;
                     self.metrics.retried.inc();
-                    if self.delivery.failed_batches() >= FAILING {
-                        report.failing = Some(reason.clone());
-                    }
                     report.last_error = Some((self.clock.unix_seconds(), reason));
                 }
                 Verdict::Blocked { entry, reason } => {
-                    self.refused(
-                        &mut report,
-                        &entry,
-                        &reason,
-                        "an event was rejected; later events of its key wait",
-                    );
+                    let what = "an event was rejected; later events of its key wait";
+                    self.refused(&mut report, &entry, &reason, what);
+                    blocked = true;
+                }
+                Verdict::Aside { entry, reason, attempts } => {
+                    let what = "an event was rejected, and goes to the dead letters";
+                    self.refused(&mut report, &entry, &reason, what);
+                    self.put_aside(&entry, &reason, attempts);
                 }
                 Verdict::Dropped { entry, reason } => {
                     self.refused(&mut report, &entry, &reason, "an event was rejected, and is left out");
                     report.dropped += 1;
                     self.metrics.dropped.inc();
-                    self.held_bytes -= entry.record.change.size();
-                    settled.entry(entry.watch).or_default().push(entry.record.number);
+                    done(&mut self.held_bytes, &entry);
                 }
             }
         }
+        drop(report);
+        self.settled(settled);
+        if blocked {
+            self.skip();
+        }
+    }
+
+    fn settled(&self, settled: BTreeMap<u64, Vec<u64>>) {
         for (watch, numbers) in settled {
             if let Some(source) = self.sources.get(&watch) {
                 source.journal.settle(source.slot, &numbers);
             }
         }
+    }
+
+    /// The Event is settled when the dead letters have it.
+    fn put_aside(&mut self, entry: &Opened, reason: &Rejection, attempts: u32) {
+        let event = entry.event(&self.sources);
+        let destination = event.map(|event| self.main.target.encoder.encode(&event).destination);
+        let destination = destination.unwrap_or_default();
+        let death = Death::new(reason, attempts, self.aim.sink.clone(), &destination);
+        // The target of one that is not wanted says why nothing goes there.
+        let dead = self.dead.get_or_insert_with(|| {
+            let none = NotReady::new("NoDeadLetters", "spec.delivery.deadLetter is not given");
+            Outlet::new(Arc::new(tidings_sinks::Target::unusable(none)), self.aim.settings)
+        });
+        // What was shrunk for the sink may be whole for another one.
+        let dead_letter = Opened { death: Some(Arc::new(death)), as_reference: false, ..entry.copy() };
+        dead.delivery.push(entry.record.change.key(), Arc::new(dead_letter));
     }
 
     /// Says of an Event that the broker will not take it.
@@ -342,27 +383,19 @@ impl Worker {
         report.last_error = Some((self.clock.unix_seconds(), format!("{key}: {reason}")));
     }
 
-    fn checked(&mut self, ready: Result<(), NotReady>) {
-        self.asked &= ready.is_err();
-        if ready.is_ok() && matches!(self.lock().sink, Some(Err(_))) {
-            self.delivery.resume();
+    /// Another target, other settings or orders: what was refused may be taken now.
+    fn aim(&mut self) {
+        let before = std::mem::replace(&mut self.aim, self.inputs.aims.borrow_and_update().clone());
+        if !Arc::ptr_eq(&before.target, &self.aim.target) || before.settings != self.aim.settings {
+            self.main.retarget(self.aim.target.clone());
         }
-        let report = self.report.clone();
-        let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-        if report.sink.as_ref() != Some(&ready)
-            && let Err(not_ready) = &ready
-        {
-            tracing::warn!(reason = %not_ready.reason, message = %not_ready.message, "the sink is not ready");
-            report.last_error = Some((self.clock.unix_seconds(), not_ready.message.clone()));
+        match (&mut self.dead, self.aim.dead_letters.clone()) {
+            (Some(dead), Some(target)) if !Arc::ptr_eq(&dead.target, &target) => dead.retarget(target),
+            (dead @ None, Some(target)) => *dead = Some(Outlet::new(target, self.aim.settings)),
+            _ => {}
         }
-        report.sink = Some(ready);
-    }
-
-    /// Another target or other settings: what was refused may be taken now.
-    fn retarget(&mut self) {
-        (self.target, self.settings) = self.inputs.targets.borrow_and_update().clone();
-        self.delivery.unblock();
-        self.lock().sink = None;
+        self.retry(before.orders.retry.as_ref());
+        self.skip();
     }
 
     fn publish(&mut self) {
@@ -375,8 +408,12 @@ impl Worker {
         let decided = standings.iter().filter_map(|(_, standing)| standing.oldest).min();
         let pending = standings.iter().map(|(_, standing)| standing.open).sum();
         self.metrics.lag.set(i64::try_from(pending).unwrap_or(i64::MAX));
-        let blocked = self.delivery.blocked();
-        self.metrics.blocked.set(i64::try_from(blocked.len()).unwrap_or(i64::MAX));
+        let outlets = || [Some(&self.main), self.dead.as_ref()].into_iter().flatten();
+        let blocked = outlets().map(|outlet| outlet.delivery.blocked().len()).sum();
+        self.metrics.blocked.set(i64::try_from(blocked).unwrap_or(i64::MAX));
+        let dead_letters = self.dead.as_ref().map_or(0, |dead| dead.delivery.pending());
+        let named = (self.named != blocked).then(|| self.blocked());
+        self.named = blocked;
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         report.pending = pending;
         if report.left_out < left_out {
@@ -386,16 +423,19 @@ impl Worker {
             report.last_error = Some((self.clock.unix_seconds(), message));
         }
         report.left_out = left_out;
-        report.suspended = self.settings.suspended;
-        if !self.delivery.is_paused() {
-            report.failing = None;
-        }
+        report.suspended = self.aim.settings.suspended;
+        report.sink.clone_from(&self.main.ready);
+        report.failing = self.main.failing();
+        report.dead_letters = dead_letters;
+        report.dead_letter_sink = self.dead.as_mut().and_then(|dead| match (dead.failing(), &dead.ready) {
+            (Some(failing), Some(Ok(()))) => Some(Err(NotReady::new("AttemptsFail", failing))),
+            (_, ready) => ready.clone(),
+        });
         report.decided = decided;
         report.positions = standings.into_iter().map(|(watch, standing)| (watch, standing.settled)).collect();
-        if report.blocked_keys != blocked.len() {
-            report.blocked_keys = blocked.len();
-            let named = blocked.iter().take(NAMED_BLOCKED);
-            report.blocked = named.map(|(key, reason)| (key.clone(), reason.to_string())).collect();
+        report.blocked_keys = blocked;
+        if let Some(named) = named {
+            report.blocked = named;
         }
     }
 
@@ -404,29 +444,32 @@ impl Worker {
     }
 }
 
-/// Encodes a batch, sends it, and gives each key its outcome. Who has no Event counts as acked.
-async fn attempt(target: Arc<Target>, batch: Vec<(ObjectKey, Option<Event>)>) -> Vec<(ObjectKey, Outcome)> {
-    let messages: Vec<_> = batch
-        .iter()
-        .filter_map(|(_, event)| event.as_ref())
-        .map(|event| target.encoder.encode(event))
-        .collect();
-    let mut outcomes = target.sink.deliver(&messages).await.into_iter();
-    debug_assert_eq!(outcomes.len(), messages.len());
-    let outcome = |event: Option<Event>| match event {
-        Some(_) => outcomes.next(),
-        None => Some(Outcome::Acked),
-    };
-    let (keys, events): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-    keys.into_iter().zip(events.into_iter().map_while(outcome)).collect()
-}
+// === impl Opened ===
 
-/// Checks the target after a pause.
-fn check(target: Arc<Target>, pause: Duration) -> BoxFuture<'static, Result<(), NotReady>> {
-    Box::pin(async move {
-        tokio::time::sleep(pause).await;
-        target.sink.check().await
-    })
+impl Opened {
+    /// What is told, unless nobody waits for it.
+    fn event(&self, sources: &BTreeMap<u64, Arc<Source>>) -> Option<Event> {
+        let context = &sources.get(&self.watch)?.context;
+        let mut event = Event::new(context, self.generation, &self.record.change);
+        if self.as_reference {
+            event = event.to_reference();
+        }
+        Some(match &self.death {
+            Some(death) => event.to_dead_letter(death.clone()),
+            None => event,
+        })
+    }
+
+    /// The same without the object.
+    fn to_reference(&self) -> Self {
+        Self { as_reference: true, ..self.copy() }
+    }
+
+    fn copy(&self) -> Self {
+        let Self { record, watch, generation, as_reference, death } = self;
+        let (record, death) = (record.clone(), death.clone());
+        Self { record, watch: *watch, generation: *generation, as_reference: *as_reference, death }
+    }
 }
 
 // === impl Source ===

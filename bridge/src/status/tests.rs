@@ -104,7 +104,11 @@ fn while_the_state_cannot_be_stored_it_is_said_what_to_do_and_what_goes_on() {
 #[test]
 fn a_blocked_key_keeps_the_time_it_was_blocked_at() {
     let mut report = report(WatchState::Live);
-    report.lane.blocked = vec![(ObjectKey::new(Some("shop"), "milk"), "too large".into())];
+    report.lane.blocked = vec![BlockedEvent {
+        key: ObjectKey::new(Some("shop"), "milk"),
+        id: "u.1".into(),
+        reason: "too large".into(),
+    }];
     let facts = |before: &SubscriptionStatus| -> SubscriptionStatus {
         let mistakes = FieldErrors::new();
         of(&Facts { before, generation: 1, valid: None, mistakes: &mistakes, report: Some(&report) })

@@ -3,7 +3,7 @@
 //! Before: bridge/src/subscriptions.rs
 //! Next: bridge/src/connections.rs
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -12,8 +12,6 @@ use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, ResourceExt as _};
 use tidings_config::field_error::FieldErrors;
-use tidings_config::sink::SinkReference;
-use tidings_config::sink::valid::Via;
 use tidings_crds::conditions::{self, set};
 use tidings_crds::sink::{Sink, SinkSpec, SinkStatus};
 use tidings_crds::validate::{self, ValidSubscription};
@@ -83,10 +81,9 @@ impl Sinks {
     ) {
         let mut users: BTreeMap<SinkName, i64> = BTreeMap::new();
         for valid in served {
-            if let Via::Sink(SinkReference { namespace, name }) = &valid.sink.via {
-                let own = valid.route.subscription.split_once('/').map_or("", |(own, _)| own);
-                let namespace = namespace.as_deref().unwrap_or(own);
-                *users.entry((namespace.to_owned(), name.clone())).or_default() += 1;
+            let named: BTreeSet<_> = valid.sinks().collect();
+            for (namespace, name) in named {
+                *users.entry((namespace.to_owned(), name.to_owned())).or_default() += 1;
             }
         }
         let sinks = self.store.state();

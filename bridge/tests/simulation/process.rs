@@ -181,7 +181,7 @@ impl Owner {
                     self.pipeline.add(route, target, "simulated".into(), self.delivery()).await;
                 }
                 Ok(Some(Order::Edit(route, target))) => {
-                    self.pipeline.edit(route, target, self.delivery()).await;
+                    self.pipeline.edit(route, target.map(Into::into), self.delivery()).await;
                 }
                 Ok(Some(Order::Remove(uid))) => {
                     self.served.retain(|served| *served != uid);

@@ -218,3 +218,57 @@ fn a_smaller_one_in_the_place_of_a_large_one_goes_before_what_follows() {
     delivery.report(batch, seconds(0), 1.0, &mut Shrink);
     assert_eq!(entries(&delivery.take(seconds(0), 10, 10)), ["a1 small", "a2", "a3"]);
 }
+
+/// What is rejected leaves the line.
+struct Aside;
+
+impl Policy<&'static str> for Aside {
+    fn gives_up(&mut self, _: &&'static str, failures: u32, reason: &str) -> Option<Rejection> {
+        (failures == 3).then(|| Rejection::GivenUp(reason.to_owned()))
+    }
+
+    fn resort(&mut self, _: &&'static str, _: &Rejection) -> Resort<&'static str> {
+        Resort::Aside
+    }
+}
+
+#[test]
+fn what_is_put_aside_leaves_the_line_with_the_number_of_its_attempts() {
+    let aside = |outcomes: &[Outcome]| {
+        let (mut delivery, mut now) = (filled(), Duration::ZERO);
+        let mut verdicts = Vec::new();
+        for outcome in outcomes {
+            now += seconds(60);
+            let batch = delivery.take(now, 1, 1);
+            let batch = batch.into_iter().map(|(key, _)| (key, outcome.clone())).collect();
+            verdicts = delivery.report(batch, now, 1.0, &mut Aside);
+        }
+        (verdicts, delivery)
+    };
+    for (outcomes, expected) in [(vec![rejected()], 1), (vec![retry(), retry(), retry()], 3)] {
+        let (verdicts, mut delivery) = aside(&outcomes);
+        assert!(
+            matches!(&verdicts[..], [Verdict::Aside { entry: "a1", attempts, .. }] if *attempts == expected),
+            "{verdicts:?}"
+        );
+        assert_eq!((delivery.pending(), delivery.held_back()), (3, 0));
+        assert_eq!(entries(&delivery.take(seconds(600), 8, 1))[0], "b1");
+    }
+}
+
+#[test]
+fn a_person_can_have_one_blocked_key_tried_again_or_leave_out_what_blocks_it() {
+    let mut delivery = filled();
+    delivery.take(seconds(0), 8, 1);
+    report(&mut delivery, &[("a", rejected()), ("b", rejected())], seconds(0));
+    assert!(!delivery.unblock_key(&key("c")));
+    assert!(delivery.unblock_key(&key("a")));
+    assert_eq!(entries(&delivery.take(seconds(0), 8, 1)), ["a1"]);
+    report(&mut delivery, &[("a", rejected())], seconds(0));
+
+    assert_eq!((delivery.blocking(&key("a")), delivery.blocking(&key("c"))), (Some(&"a1"), None));
+    assert_eq!((delivery.skip(&key("a")), delivery.skip(&key("a"))), (Some("a1"), None));
+    assert_eq!(delivery.skip(&key("b")), Some("b1"));
+    assert_eq!((delivery.pending(), delivery.blocked().len()), (2, 0));
+    assert_eq!(entries(&delivery.take(seconds(0), 8, 8)), ["a2", "a3"]);
+}

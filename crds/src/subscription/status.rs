@@ -68,8 +68,10 @@ pub struct Counts {
     pub retried: i64,
     /// Events that the broker refused for good, or that were given up.
     pub rejected: i64,
-    /// Those of them that were left out (`onReject: Drop`).
+    /// Those of them that were left out (`onReject: Drop`, or a person's order).
     pub dropped: i64,
+    /// Those of them that the dead letters hold.
+    pub dead_lettered: i64,
     /// Objects that could not be read, and were left out.
     pub skipped: i64,
 }
@@ -90,6 +92,9 @@ pub struct Lag {
 pub struct BlockedKey {
     /// `namespace/name`, or `name` of a cluster-scoped object.
     pub key: String,
+    /// The `id` of the Event that is refused.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub event: String,
     /// Why.
     pub reason: String,
     /// Since when.

@@ -38,7 +38,11 @@ impl NatsEncoder {
     pub fn encode(&self, event: &Event) -> Message {
         // The server tells repeats apart by this alone, per stream: with the Event's id only, it would swallow
         // what a second Subscription says of the same Change, and acknowledge it.
-        let id = format!("{}/{}", event.context.subscription_uid, event.id);
+        let mut id = format!("{}/{}", event.context.subscription_uid, event.id);
+        if event.death.is_some() {
+            // In the stream of the Events it would keep the Event from coming back there.
+            id.push_str("/deadletter");
+        }
         let mut headers = Vec::with_capacity(20);
         headers.push((Cow::Borrowed(MESSAGE_ID), percent_encode(&id).into_owned()));
         if let Some(stream) = &self.stream {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::delivery::{Policy, Rejection, Resort};
+use tidings_crds::subscription::{OnReject, Oversize};
 
 use super::Opened;
 use crate::deliver::DeliverySettings;
 
-/// What is done about Events that cannot be delivered.
+/// What is done about Events that the sink does not take.
 pub(super) struct Terms {
     pub(super) settings: DeliverySettings,
     /// In milliseconds since 1970.
@@ -16,6 +17,9 @@ pub(super) struct Terms {
     /// How many were made smaller.
     pub(super) shrunk: u64,
 }
+
+/// What is done about dead letters that their sink does not take: they are the last resort, so they wait.
+pub(super) struct LastTerms;
 
 // === impl Terms ===
 
@@ -32,14 +36,35 @@ impl Policy<Arc<Opened>> for Terms {
     }
 
     fn resort(&mut self, entry: &Arc<Opened>, reason: &Rejection) -> Resort<Arc<Opened>> {
-        match reason {
-            Rejection::TooLarge { .. } if self.settings.shrink_oversize && !entry.as_reference => {
+        let DeliverySettings { oversize, on_reject, .. } = self.settings;
+        match (reason, oversize) {
+            (Rejection::TooLarge { .. }, Oversize::Reference) if !entry.as_reference => {
                 self.shrunk += 1;
-                let Opened { record, watch, generation, .. } = &**entry;
-                let (record, watch, generation) = (record.clone(), *watch, *generation);
-                Resort::Instead(Arc::new(Opened { record, watch, generation, as_reference: true }))
+                return Resort::Instead(Arc::new(entry.to_reference()));
             }
-            _ if self.settings.drop_rejected => Resort::Drop,
+            (Rejection::TooLarge { .. }, Oversize::DeadLetter) => return Resort::Aside,
+            _ => {}
+        }
+        match on_reject {
+            OnReject::Block => Resort::Block,
+            OnReject::Drop => Resort::Drop,
+            OnReject::DeadLetter => Resort::Aside,
+        }
+    }
+}
+
+// === impl LastTerms ===
+
+impl Policy<Arc<Opened>> for LastTerms {
+    fn gives_up(&mut self, _: &Arc<Opened>, _: u32, _: &str) -> Option<Rejection> {
+        None
+    }
+
+    fn resort(&mut self, entry: &Arc<Opened>, reason: &Rejection) -> Resort<Arc<Opened>> {
+        match reason {
+            Rejection::TooLarge { .. } if !entry.as_reference => {
+                Resort::Instead(Arc::new(entry.to_reference()))
+            }
             _ => Resort::Block,
         }
     }

@@ -6,19 +6,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use async_trait::async_trait;
 use tidings_config::sink::stdout::StdoutFormat;
 use tidings_core::change::{Change, ChangeKind, ChangeKinds};
-use tidings_core::delivery::Backoff;
+use tidings_core::delivery::{Backoff, Outcome};
 use tidings_core::event::EventContext;
 use tidings_core::known::Slot;
-use tidings_core::object::{Meta, Object, ResourceVersion, Uid};
+use tidings_core::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
 use tidings_core::route::{Resource, Route};
-use tidings_sinks::Encoder;
+use tidings_crds::subscription::OnReject;
 use tidings_sinks::message::Message;
 use tidings_sinks::sink::Sink;
 use tidings_sinks::stdout::encode::StdoutEncoder;
+use tidings_sinks::{Encoder, Target};
 use tokio::time::Instant;
 
+use super::outlet::RECHECK;
 use super::*;
-use crate::deliver::Lane;
+use crate::deliver::{DeliverySettings, Lane, Orders, RetryOrder, Targets};
 use crate::journal::{Journal, Memory};
 use crate::metrics::Metrics;
 use crate::state::record::Recipient;
@@ -33,6 +35,8 @@ struct Away {
     refuses: AtomicBool,
     attempts: AtomicU64,
     checks: AtomicU64,
+    /// What it took.
+    taken: Mutex<Vec<Message>>,
 }
 
 #[async_trait]
@@ -46,6 +50,7 @@ impl Sink for Away {
     async fn deliver(&self, messages: &[Message]) -> Vec<Outcome> {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         let outcome = if self.back.load(Ordering::Relaxed) {
+            self.taken.lock().unwrap().extend_from_slice(messages);
             Outcome::Acked
         } else if self.refuses.load(Ordering::Relaxed) {
             Outcome::Rejected { reason: Rejection::Refused("it is not wanted".to_owned()) }
@@ -69,9 +74,17 @@ fn settings() -> DeliverySettings {
 }
 
 async fn lane_with(sink: Arc<Away>, settings: DeliverySettings) -> (Lane, Journal) {
+    lane_to(target(sink).into(), settings).await
+}
+
+fn target(sink: Arc<Away>) -> Target {
     let encoder = Encoder::Stdout(StdoutEncoder::new(StdoutFormat::Json, false));
+    Target { encoder, sink, ordered: false }
+}
+
+async fn lane_to(targets: Targets, settings: DeliverySettings) -> (Lane, Journal) {
     let metrics = Metrics::default().delivery("shop/orders");
-    let lane = Lane::start(1, Target { encoder, sink, ordered: false }, settings, metrics, Clock::start());
+    let lane = Lane::start(1, targets, settings, metrics, Clock::start());
 
     let journal = Journal::new(Memory::new(1 << 20));
     journal.follow(Slot(0), lane.sender().wake());
@@ -142,7 +155,7 @@ async fn a_sink_that_says_it_is_well_and_takes_nothing_is_not_hammered() {
 async fn what_is_refused_is_left_out_and_counted_where_that_is_wanted() {
     let sink = Arc::new(Away::default());
     sink.refuses.store(true, Ordering::Relaxed);
-    let (lane, journal) = lane_with(sink, DeliverySettings { drop_rejected: true, ..settings() }).await;
+    let (lane, journal) = lane_with(sink, DeliverySettings { on_reject: OnReject::Drop, ..settings() }).await;
     settled_after(&journal).await;
     let report = lane.report();
     assert_eq!((report.acked, report.rejected, report.dropped, report.blocked_keys), (0, 1, 1, 0));
@@ -160,7 +173,10 @@ async fn what_was_tried_for_long_enough_is_given_up() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let blocked = lane.report().blocked;
-        assert!(blocked[0].1.starts_with(why) && blocked[0].1.contains("it is away"), "{blocked:?}");
+        assert!(
+            blocked[0].reason.starts_with(why) && blocked[0].reason.contains("it is away"),
+            "{blocked:?}"
+        );
         let attempts = sink.attempts.load(Ordering::Relaxed);
         tokio::time::sleep(Duration::from_hours(10)).await;
         assert_eq!(sink.attempts.load(Ordering::Relaxed), attempts);
@@ -176,5 +192,83 @@ async fn who_is_suspended_is_sent_nothing_until_the_end_of_that() {
     assert_eq!((sink.attempts.load(Ordering::Relaxed), journal.standing(Slot(0)).open), (0, 1));
     assert!(lane.report().suspended);
     lane.resettle(settings());
+    settled_after(&journal).await;
+}
+
+/// Waits until the lane says so.
+async fn until(lane: &Lane, is: impl Fn(&LaneReport) -> bool) -> LaneReport {
+    loop {
+        let report = lane.report();
+        if is(&report) {
+            return report;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_is_settled_when_its_sink_has_it_and_says_why_it_is_there() {
+    let (sink, dead) = (Arc::new(Away::default()), Arc::new(Away::default()));
+    sink.refuses.store(true, Ordering::Relaxed);
+    let dead_letters = Some(target(dead.clone()));
+    let targets = Targets { main: target(sink), dead_letters, name: "Sink company".into() };
+    let settings = DeliverySettings { on_reject: OnReject::DeadLetter, ..settings() };
+    let (lane, journal) = lane_to(targets, settings).await;
+    let report = until(&lane, |report| report.dead_letters == 1 && report.retried > 0).await;
+    assert!(matches!(&report.dead_letter_sink, Some(Err(not_ready)) if not_ready.reason == "Unreachable"));
+    assert_eq!((journal.standing(Slot(0)).open, report.blocked_keys, report.rejected), (1, 0, 1));
+
+    dead.back.store(true, Ordering::Relaxed);
+    settled_after(&journal).await;
+    let well = |report: &LaneReport| report.dead_lettered == 1 && report.dead_letter_sink == Some(Ok(()));
+    let report = until(&lane, well).await;
+    assert_eq!((report.acked, report.dead_letters), (0, 0));
+    let taken = dead.taken.lock().unwrap();
+    let event: serde_json::Value = serde_json::from_slice(&taken[0].body).unwrap();
+    assert_eq!((&event["id"], &event["deadletterreason"]), (&"u.1".into(), &"Refused".into()));
+    assert_eq!(
+        (&event["deadlettererror"], &event["deadletterattempts"]),
+        (&"it is not wanted".into(), &"1".into())
+    );
+    assert_eq!(event["deadlettersink"], "Sink company");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_blocks_its_key_is_tried_again_when_a_person_says_so() {
+    let sink = Arc::new(Away::default());
+    sink.refuses.store(true, Ordering::Relaxed);
+    let (lane, journal) = lane(sink.clone()).await;
+    until(&lane, |report| report.blocked_keys == 1).await;
+    sink.back.store(true, Ordering::Relaxed);
+    let retry = |token: &str, key: &str| {
+        let (token, key) = (token.to_owned(), Some(ObjectKey::new(Some("shop"), key)));
+        Orders { retry: Some(RetryOrder { token, key }), ..Orders::default() }
+    };
+    lane.order(retry("1", "bread"));
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    assert_eq!(lane.report().blocked_keys, 1);
+    lane.order(retry("2", "milk"));
+    settled_after(&journal).await;
+    assert_eq!(until(&lane, |report| report.acked == 1).await.blocked, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_blocks_its_key_is_left_out_when_a_person_names_it() {
+    let skip = |id: &str| Orders { skip: [id.to_owned()].into(), ..Orders::default() };
+    let sink = Arc::new(Away::default());
+    sink.refuses.store(true, Ordering::Relaxed);
+    let (lane, journal) = lane(sink.clone()).await;
+    let report = until(&lane, |report| report.blocked_keys == 1).await;
+    assert_eq!(report.blocked[0].id, "u.1");
+    lane.order(skip("u.2"));
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    assert_eq!(journal.standing(Slot(0)).open, 1);
+    lane.order(skip("u.1"));
+    settled_after(&journal).await;
+    assert_eq!(until(&lane, |report| report.dropped == 1).await.blocked_keys, 0);
+
+    // After a restart the order is there first.
+    let (lane, journal) = self::lane(sink).await;
+    lane.order(skip("u.1"));
     settled_after(&journal).await;
 }
