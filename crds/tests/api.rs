@@ -315,6 +315,18 @@ async fn what_makes_no_sense_is_refused_with_the_reason() -> Result<()> {
         ),
         (with("delivery", json!({"oversize": "Shrink"})), "spec.delivery.oversize: Unsupported value"),
         (with("delivery", json!({"onReject": "Retry"})), "spec.delivery.onReject: Unsupported value"),
+        (
+            with("delivery", json!({"onReject": "DeadLetter"})),
+            "DeadLetter needs deadLetter: where dead letters go",
+        ),
+        (
+            with("delivery", json!({"oversize": "DeadLetter"})),
+            "DeadLetter needs deadLetter: where dead letters go",
+        ),
+        (
+            with("delivery", json!({"onReject": "DeadLetter", "deadLetter": {}})),
+            "ref or one of kafka, nats, rabbitmq, http and stdout must be given",
+        ),
         (with("delivery", json!({"maxAttempts": 0})), "spec.delivery.maxAttempts: Invalid value: 0"),
         (with("delivery", json!({"maxAge": "soon"})), "spec.delivery.maxAge"),
         (with("serviceAccountName", json!("Nobody")), "spec.serviceAccountName"),

@@ -178,6 +178,22 @@ fn what_cannot_be_delivered_is_given_up_only_where_that_is_said() {
 }
 
 #[test]
+fn dead_letters_need_a_sink_of_their_own() {
+    let delivery = |delivery: Value| validate(&spec(json!({"delivery": delivery})));
+    let path = "spec.delivery.deadLetter";
+    for without in [json!({"onReject": "DeadLetter"}), json!({"oversize": "DeadLetter"})] {
+        assert_eq!(delivery(without).unwrap_err()[0].path, path);
+    }
+    let wrong = json!({"onReject": "DeadLetter", "deadLetter": {"nats": {"servers": ["http://a"]}}});
+    assert_eq!(delivery(wrong).unwrap_err()[0].path, format!("{path}.nats.servers[0]"));
+    let elsewhere = json!({"ref": {"name": "dead", "namespace": "ops"}, "nats": {"subject": "dead.{name}"}});
+    let valid = delivery(json!({"onReject": "DeadLetter", "deadLetter": elsewhere})).unwrap();
+    assert_eq!(valid.sinks().collect::<Vec<_>>(), [("ops", "dead")]);
+    // It may be prepared before it is used.
+    assert!(delivery(json!({"deadLetter": {"stdout": {}}})).unwrap().dead_letter.is_some());
+}
+
+#[test]
 fn a_sink_is_named_in_a_few_words() {
     let name = |sink: Value| validate(&spec(json!({"sink": sink}))).unwrap().sink_name();
     assert_eq!(name(json!({})), "stdout");

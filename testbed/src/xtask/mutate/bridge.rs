@@ -13,14 +13,19 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         name: "settle-before-ack",
         breaks: "a cursor moves by the broker's word only",
         file: LANE,
-        find: "self.metrics.sent.inc_by(batch.len() as u64);",
-        put: "self.metrics.sent.inc_by(batch.len() as u64);
-            for (_, opened) in &batch {
-                if let Some(source) = self.sources.get(&opened.watch) {
-                    source.journal.settle(source.slot, &[opened.record.number]);
-                }
-            }",
+        find: "Verdict::Retrying { reason, .. } => {",
+        put: "Verdict::Retrying { reason, entry } => {
+                    done(&mut usize::MAX.clone(), &entry);",
         test: "-p tidings-bridge --test watch a_sink_that_fails_for_a_while_loses_nothing_and_keeps_order",
+    },
+    Mutation {
+        name: "dead-letter-settled-early",
+        breaks: "a dead letter is settled when its sink has it",
+        file: LANE,
+        find: "self.put_aside(&entry, &reason, attempts);",
+        put: "self.put_aside(&entry, &reason, attempts);
+                    done(&mut usize::MAX.clone(), &entry);",
+        test: "-p tidings-bridge --lib a_dead_letter_is_settled_when_its_sink_has_it_and_says_why_it_is_there",
     },
     Mutation {
         name: "expired-taken-for-ended",
