@@ -68,8 +68,8 @@ impl Kafka {
         folder: &Path,
     ) -> Result<Program> {
         let properties = folder.join("producer.properties");
-        let lines: String = settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-        write_secret(&properties, &lines)?;
+        let lines: Vec<_> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        write_secret(&properties, &lines.join("\n"))?;
         let mut arguments: Vec<_> = LONG.map(str::to_owned).into();
         arguments.extend([
             "-cp".to_owned(),

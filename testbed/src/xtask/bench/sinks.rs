@@ -94,7 +94,7 @@ pub(super) async fn run(arguments: Sinks) -> Result<ExitCode> {
 impl Variant {
     /// Runs the bridge, and beside it whoever shows what would be possible.
     async fn measure(&self, program: &Path, broker: &Broker) -> Result<Vec<Row>> {
-        let Self { name, load, pace, budget } = self;
+        let Self { name, load, pace, max_batch, budget } = self;
         eprintln!("{name}: {} events{}", load.events, pace.words());
         broker.make("bench").await?;
         if *pace != Pace::Full {
@@ -122,7 +122,8 @@ impl Variant {
             }
         }
         rows.push(row("peak memory", mebibytes(stretch.peak), "MiB", None));
-        if *pace == Pace::Full {
+        // A bare loop packs nothing.
+        if *pace == Pace::Full && max_batch.is_none() {
             broker.make("ceiling").await?;
             let load = broker.load("ceiling").run(broker, stretch.events, holdings.bytes, self.window());
             let ceiling = load.await?;
@@ -139,8 +140,9 @@ impl Variant {
     }
 
     async fn bridge(&self, program: &Path, broker: &Broker, place: &str) -> Result<Measured> {
-        let Self { load, pace, .. } = self;
-        let replay = Replay::start_with(*load, &[("bench", broker.sink(place))], &broker.secret()).await?;
+        let Self { load, pace, max_batch, .. } = self;
+        let sink = broker.sink(place, *max_batch);
+        let replay = Replay::start_with(*load, &[("bench", sink)], &broker.secret()).await?;
         let bridge = Bridge::start(program, replay.kubeconfig(), &["--log-level=warn"]).await?;
         replay.all_delivering().await.with_context(|| bridge.log_tail())?;
 

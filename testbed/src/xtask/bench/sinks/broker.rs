@@ -90,13 +90,14 @@ impl Broker {
         }
     }
 
-    /// `spec.sink` of a Subscription that sends there, with [`Broker::secret`].
-    pub(super) fn sink(&self, place: &str) -> Value {
+    /// `spec.sink` of a Subscription that sends there, with [`Broker::secret`]; by HTTP, up to `max_batch` Events in each
+    /// request.
+    pub(super) fn sink(&self, place: &str, max_batch: Option<u32>) -> Value {
         match self {
             Self::Nats(nats) => json!({"nats": nats.sink(place)}),
             Self::Kafka(kafka) => json!({"kafka": kafka.sink(place)}),
             Self::Rabbitmq(rabbitmq) => json!({"rabbitmq": rabbitmq.sink(place)}),
-            Self::Http(http) => json!({"http": http.sink()}),
+            Self::Http(http) => json!({"http": http.sink(max_batch)}),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -32,6 +33,14 @@ pub(super) struct Http {
     heard: Arc<Heard>,
     task: JoinHandle<()>,
 }
+
+/// What is read of an Event in a batch.
+#[derive(Deserialize)]
+struct Event<'a> {
+    sequence: &'a str,
+}
+
+const BATCH: &str = "application/cloudevents-batch+json";
 
 // === impl Http ===
 
@@ -65,8 +74,11 @@ impl Http {
         self.heard.clear();
     }
 
-    pub(super) fn sink(&self) -> Value {
+    pub(super) fn sink(&self, max_batch: Option<u32>) -> Value {
         let mut sink = json!({"url": self.url});
+        if let Some(most) = max_batch {
+            sink["maxBatch"] = json!(most);
+        }
         if self.secured {
             sink["tls"] = json!({"caSecretRef": key("ca")});
             sink["auth"] = json!({"tokenSecretRef": key("password")});
@@ -127,13 +139,29 @@ async fn take(request: Request<Incoming>, heard: &Heard, asks: bool) -> Response
     let body = body.collect().await;
     match body {
         Ok(body) if !asks || token == Some(PASSWORD) => {
+            let body = body.to_bytes();
+            if head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind == BATCH) {
+                return take_batch(&body, heard, response);
+            }
             let headers = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
-            let bytes = body.to_bytes().len() + headers.sum::<usize>();
+            let bytes = body.len() + headers.sum::<usize>();
             let sequence = head.headers.get("ce-sequence").and_then(|value| value.to_str().ok());
             heard.add(sequence.unwrap_or_default(), now(), bytes);
         }
         Ok(_) => *response.status_mut() = StatusCode::UNAUTHORIZED,
         Err(_) => *response.status_mut() = StatusCode::BAD_REQUEST,
+    }
+    response
+}
+
+fn take_batch(body: &[u8], heard: &Heard, mut response: Response<Empty<Bytes>>) -> Response<Empty<Bytes>> {
+    let at = now();
+    let Ok(events) = serde_json::from_slice::<Vec<Event<'_>>>(body) else {
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        return response;
+    };
+    for event in &events {
+        heard.add(event.sequence, at, body.len() / events.len());
     }
     response
 }

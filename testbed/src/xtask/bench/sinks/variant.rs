@@ -9,6 +9,8 @@ const LARGE: usize = 100 << 10;
 const IN_FLIGHT: u64 = 1024;
 /// But not more bytes than this: what the bridge holds for one Subscription.
 const IN_FLIGHT_BYTES: usize = 8 << 20;
+/// Events that share a request, where they do.
+const BATCH: u32 = 100;
 /// Steady runs have so many seconds.
 const STEADY: u64 = 10;
 
@@ -17,6 +19,8 @@ pub(super) struct Variant {
     pub(super) name: String,
     pub(super) load: Load,
     pub(super) pace: Pace,
+    /// Events that may share a request, where that is not one each.
+    pub(super) max_batch: Option<u32>,
     /// Microseconds of CPU that an event should cost the bridge at most.
     pub(super) budget: Option<f64>,
 }
@@ -36,7 +40,7 @@ pub(super) enum Pace {
 
 impl Variant {
     /// All of them.
-    pub(super) fn all(kind: Kind, secured: bool, events: u64, objects: u64, rate: u64) -> [Self; 4] {
+    pub(super) fn all(kind: Kind, secured: bool, events: u64, objects: u64, rate: u64) -> Vec<Self> {
         let budget = match kind {
             Kind::Nats | Kind::Kafka => Some(15.0),
             Kind::Rabbitmq => Some(25.0),
@@ -46,14 +50,19 @@ impl Variant {
             let (kind, tls) = (kind.name(), if secured { ", TLS" } else { "" });
             let events = events.max(1);
             let load = Load { events, objects: objects.clamp(1, events), size, in_flight: IN_FLIGHT };
-            Self { name: format!("{kind}{tls}, {words}"), load, pace, budget }
+            Self { name: format!("{kind}{tls}, {words}"), load, pace, max_batch: None, budget }
         };
-        [
+        let mut all = vec![
             variant("1 KB", Pace::Full, events, objects, 1024, budget),
             variant("100 KB", Pace::Full, events / 40, objects, LARGE, None),
             variant("one key", Pace::OneKey, events / 10, 1, 1024, None),
             variant("steady", Pace::Steady(rate), rate * STEADY, objects, 1024, None),
-        ]
+        ];
+        if kind == Kind::Http {
+            let alone = variant("batches of 1 KB", Pace::Full, events, objects, 1024, None);
+            all.push(Self { max_batch: Some(BATCH), ..alone });
+        }
+        all
     }
 
     /// What may be unacknowledged at once.
