@@ -80,8 +80,12 @@ pub(super) async fn run(arguments: Sinks) -> Result<ExitCode> {
         }
         let broker = Broker::start(kind, secured).await?;
         for variant in variants {
-            let measured = variant.measure(&program, &broker);
-            rows.extend(measured.await.with_context(|| variant.name.clone())?);
+            let measured = variant.measure(&program, &broker).await.with_context(|| variant.name.clone())?;
+            // All of it takes minutes, and one may end it before.
+            for Row { metric, value, unit, .. } in &measured {
+                eprintln!("  {metric}: {value:.1} {unit}");
+            }
+            rows.extend(measured);
         }
     }
     println!();
@@ -143,7 +147,9 @@ impl Variant {
         let Self { load, pace, max_batch, .. } = self;
         let sink = broker.sink(place, *max_batch);
         let replay = Replay::start_with(*load, &[("bench", sink)], &broker.secret()).await?;
-        let bridge = Bridge::start(program, replay.kubeconfig(), &["--log-level=warn"]).await?;
+        let journal = format!("--journal-bytes={}", self.journal_bytes());
+        let arguments = ["--log-level=warn", &journal];
+        let bridge = Bridge::start(program, replay.kubeconfig(), &arguments).await?;
         replay.all_delivering().await.with_context(|| bridge.log_tail())?;
 
         let cpu = |pid: Option<u32>| pid.map(|pid| Usage::of(pid).map(|usage| usage.cpu)).transpose();

@@ -1,5 +1,6 @@
 //! What is measured of one kind of sink.
 
+use crate::memory::TAIL;
 use crate::receiver::Kind;
 use crate::replay::Load;
 
@@ -63,6 +64,12 @@ impl Variant {
             all.push(Self { max_batch: Some(BATCH), ..alone });
         }
         all
+    }
+
+    /// Room for what waits in memory. Brokers are slower than the server; with much room, events would wait for more than a
+    /// second, and be stored: what that costs, `outage` measures.
+    pub(super) fn journal_bytes(&self) -> u64 {
+        if self.load.size < LARGE { TAIL / 8 } else { TAIL }
     }
 
     /// What may be unacknowledged at once.
