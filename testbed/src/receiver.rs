@@ -1,7 +1,7 @@
 //! A broker of each kind, with the place where a Subscription's Events go and an application that hears them: what the demo
 //! shows, and what every sink is held to through the whole bridge.
 
-mod amqp;
+pub(crate) mod amqp;
 mod http;
 mod kafka;
 
@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use futures::stream::{self, Stream, StreamExt as _};
 use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -23,7 +24,7 @@ use crate::nats::Nats;
 use crate::rabbitmq::Rabbitmq;
 
 /// Which kind of sink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 pub enum Kind {
     /// NATS JetStream
     Nats,

@@ -2,24 +2,18 @@
 //! rate. It serves just what a bridge asks for, remembers when it wrote which version, and what the bridge said of
 //! its Subscriptions.
 
+mod server;
 mod todos;
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use bytes::Bytes;
-use futures::{Stream, StreamExt, stream};
-use http::{Method, Request, Response};
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
@@ -36,7 +30,10 @@ use todos::Todos;
 
 /// The version before the first event.
 pub const START: u64 = 1000;
+/// The Secret that every Subscription may read.
+pub const SECRET: &str = "broker";
 
+const NAMESPACE: &str = "bench";
 /// For a bridge to say that it is well.
 const SOON: Duration = Duration::from_mins(1);
 
@@ -65,6 +62,8 @@ struct Shared {
     load: Load,
     /// The Subscriptions that are there.
     subscriptions: Vec<Value>,
+    /// What is in [`SECRET`].
+    secret: Value,
     /// What was said of them, by name.
     statuses: Mutex<BTreeMap<String, Value>>,
     pace: watch::Sender<Arc<Pace>>,
@@ -86,13 +85,22 @@ struct Pace {
     began: OnceLock<Instant>,
 }
 
-type Body = BoxBody<Bytes, Infallible>;
-
 // === impl Replay ===
 
 impl Replay {
     /// Starts it, with a Subscription to all Todos for each name and sink.
     pub async fn start(load: Load, sinks: &[(&str, Value)]) -> Result<Self> {
+        Self::start_with(load, sinks, &BTreeMap::new()).await
+    }
+
+    /// The same, with these keys and values in [`SECRET`].
+    pub async fn start_with(
+        load: Load,
+        sinks: &[(&str, Value)],
+        secret: &BTreeMap<&str, String>,
+    ) -> Result<Self> {
+        let encoded = secret.iter().map(|(key, value)| (*key, BASE64_STANDARD.encode(value)));
+        let encoded: BTreeMap<_, _> = encoded.collect();
         let folder = Folder::temporary("replay")?;
         let authority = Authority::new("tidings-replay")?;
         let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
@@ -113,13 +121,18 @@ impl Replay {
                 .iter()
                 .map(|(name, sink)| subscription(name, sink, load.in_flight))
                 .collect(),
+            secret: json!({
+                "apiVersion": "v1", "kind": "Secret", "data": encoded,
+                "metadata": {"name": SECRET, "namespace": NAMESPACE, "uid": SECRET, "resourceVersion": "1"}
+            }),
             statuses: Mutex::default(),
             pace: watch::Sender::new(Arc::new(pace)),
             written: (0..load.events).map(|_| AtomicU64::new(0)).collect(),
             newest: AtomicU64::new(0),
             todos: Todos::new(load.objects, load.size),
         });
-        let task = tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(config)), shared.clone()));
+        let task =
+            tokio::spawn(server::accept(listener, TlsAcceptor::from(Arc::new(config)), shared.clone()));
         Ok(Self { shared, kubeconfig, task, _folder: folder })
     }
 
@@ -180,84 +193,6 @@ fn delivers(status: &Value) -> bool {
     conditions.into_iter().any(|found| found["type"] == "Delivering" && found["reason"] == "Synchronized")
 }
 
-async fn accept(listener: TcpListener, tls: TlsAcceptor, shared: Arc<Shared>) {
-    while let Ok((socket, _)) = listener.accept().await {
-        let (tls, shared) = (tls.clone(), shared.clone());
-        tokio::spawn(async move {
-            let _ = socket.set_nodelay(true);
-            let Ok(socket) = tls.accept(socket).await else { return };
-            let serve = service_fn(move |request| {
-                let shared = shared.clone();
-                async move { Ok::<_, Infallible>(answer(&shared, request).await) }
-            });
-            // A client that goes away in the middle of a stream is no error here.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(socket), serve)
-                .await;
-        });
-    }
-}
-
-async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
-    const TODOS: &str = "/apis/k8sasbackend.com/v1/todos";
-    const SUBSCRIPTIONS: &str = "/apis/tidings.dev/v1alpha1/subscriptions";
-    let (head, body) = request.into_parts();
-    let path = head.uri.path();
-    let query = head.uri.query().unwrap_or_default();
-    let watch = query.contains("watch=");
-    if head.method != Method::GET {
-        let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        return whole(&shared.take(path, &body));
-    }
-    match path {
-        "/api/v1/namespaces/kube-system" => whole(&json!({
-            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "uid": "replayed"}
-        })),
-        "/apis/k8sasbackend.com/v1" => whole(&json!({
-            "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "k8sasbackend.com/v1",
-            "resources": [{"name": "todos", "singularName": "todo", "namespaced": true, "kind": "Todo",
-                "verbs": ["list", "watch"]}]
-        })),
-        SUBSCRIPTIONS if watch => streamed(stream::pending()),
-        SUBSCRIPTIONS => whole(&json!({
-            "kind": "SubscriptionList", "apiVersion": "tidings.dev/v1alpha1",
-            "metadata": {"resourceVersion": "1"}, "items": shared.subscriptions
-        })),
-        TODOS if watch => {
-            let from = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="));
-            let from = from.and_then(|version| version.parse().ok()).unwrap_or(START);
-            let initial = query.contains("sendInitialEvents=true").then(initial_events_end);
-            streamed(stream::iter(initial).chain(events(shared.clone(), from.max(START) - START)))
-        }
-        TODOS => whole(&json!({
-            "kind": "TodoList", "apiVersion": "k8sasbackend.com/v1", "items": [],
-            "metadata": {"resourceVersion": (START + shared.newest.load(Ordering::Relaxed)).to_string()}
-        })),
-        _ => {
-            let status = json!({"kind": "Status", "apiVersion": "v1", "code": 404, "reason": "NotFound",
-                "message": format!("{path} is not replayed")});
-            let mut response = whole(&status);
-            *response.status_mut() = http::StatusCode::NOT_FOUND;
-            response
-        }
-    }
-}
-
-/// The events after the first `index`, one chunk each, as the API server flushes them.
-fn events(shared: Arc<Shared>, index: u64) -> impl Stream<Item = Bytes> {
-    let paces = shared.pace.subscribe();
-    stream::unfold((shared, paces, index), |(shared, mut paces, index)| async move {
-        while !shared.may_write(&mut paces, index).await {}
-        let kind = if index < shared.load.objects { "ADDED" } else { "MODIFIED" };
-        let line = shared.todos.event(kind, index);
-        if let Some(written) = usize::try_from(index).ok().and_then(|index| shared.written.get(index)) {
-            let _ = written.compare_exchange(0, now(), Ordering::Relaxed, Ordering::Relaxed);
-        }
-        shared.newest.fetch_max(index + 1, Ordering::Relaxed);
-        Some((Bytes::from(line), (shared, paces, index + 1)))
-    })
-}
-
 // === impl Shared ===
 
 impl Shared {
@@ -286,7 +221,11 @@ impl Shared {
 
     /// Takes what is written to `path`, and answers it. Only statuses are kept.
     fn take(&self, path: &str, body: &[u8]) -> Value {
-        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let mut body: Value = serde_json::from_slice(body).unwrap_or_default();
+        if path == "/apis/authorization.k8s.io/v1/subjectaccessreviews" {
+            body["status"] = json!({"allowed": true});
+            return body;
+        }
         let name = path.strip_suffix("/status").and_then(|path| path.rsplit('/').next());
         let Some(name) = name else { return body };
         let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
@@ -296,18 +235,10 @@ impl Shared {
     }
 }
 
-fn initial_events_end() -> Bytes {
-    let bookmark = json!({"type": "BOOKMARK", "object": {
-        "kind": "Todo", "apiVersion": "k8sasbackend.com/v1",
-        "metadata": {"resourceVersion": START.to_string(), "annotations": {"k8s.io/initial-events-end": "true"}}
-    }});
-    Bytes::from(format!("{bookmark}\n"))
-}
-
 fn subscription(name: &str, sink: &Value, in_flight: u64) -> Value {
     json!({
         "apiVersion": "tidings.dev/v1alpha1", "kind": "Subscription",
-        "metadata": {"name": name, "namespace": "bench", "uid": name, "generation": 1, "resourceVersion": "1"},
+        "metadata": {"name": name, "namespace": NAMESPACE, "uid": name, "generation": 1, "resourceVersion": "1"},
         "spec": {
             "sources": [{"apiVersion": "k8sasbackend.com/v1", "kind": "Todo"}],
             "on": ["Snapshot", "Added", "Updated", "Deleted", "Left"],
@@ -315,20 +246,6 @@ fn subscription(name: &str, sink: &Value, in_flight: u64) -> Value {
             "sink": sink
         }
     })
-}
-
-fn whole(value: &Value) -> Response<Body> {
-    let body = Full::new(Bytes::from(value.to_string())).boxed();
-    let mut response = Response::new(body);
-    response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
-    response
-}
-
-fn streamed(chunks: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Response<Body> {
-    let frames = chunks.map(|chunk| Ok::<_, Infallible>(Frame::data(chunk)));
-    let mut response = Response::new(BodyExt::boxed(StreamBody::new(frames)));
-    response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
-    response
 }
 
 fn write_kubeconfig(folder: &Path, url: &str, ca: &Path) -> Result<PathBuf> {
@@ -344,6 +261,13 @@ fn write_kubeconfig(folder: &Path, url: &str, ca: &Path) -> Result<PathBuf> {
         ),
     )?;
     Ok(path)
+}
+
+/// Writes the JSON of `count` Todos of about `size` bytes, one a line: for who sends something of the same kind.
+pub fn write_todos(path: &Path, count: u64, size: usize) -> Result<()> {
+    let todos = Todos::new(count, size);
+    let lines: String = (0..count).map(|index| todos.object(index) + "\n").collect();
+    std::fs::write(path, lines).with_context(|| format!("write {}", path.display()))
 }
 
 /// Nanoseconds since 1970, by the clock that brokers stamp with.

@@ -14,6 +14,8 @@ use crate::ports::Port;
 use crate::process::{Lifetime, Process, ProcessId, Program};
 use crate::wait::eventually;
 
+/// Names another program than the one of this checkout.
+const PROGRAM: &str = "TIDINGS_PROGRAM";
 /// How long a start may take on a busy machine.
 const START: Duration = Duration::from_mins(1);
 /// Longer than the bridge's own deadline for a shutdown.
@@ -37,10 +39,10 @@ pub struct Bridge {
     folder: Folder,
 }
 
-/// Builds our program, where that is not done, and says where it is. `BENCH_PROGRAM` names another one in its place: a
+/// Builds our program, where that is not done, and says where it is. `TIDINGS_PROGRAM` names another one in its place: a
 /// benchmark can compare two.
 pub fn build(profile: Profile) -> Result<PathBuf> {
-    if let Some(program) = std::env::var_os("BENCH_PROGRAM") {
+    if let Some(program) = std::env::var_os(PROGRAM) {
         return Ok(program.into());
     }
     build_binary(profile, "tidings")
@@ -75,6 +77,8 @@ impl Bridge {
         let folder = Folder::temporary("bridge")?;
         let admin = Port::reserve()?;
         let mut all = vec![
+            // Not a setting of the bridge, which refuses what it does not know.
+            format!("--unset={PROGRAM}"),
             format!("KUBECONFIG={}", kubeconfig.display()),
             program.display().to_string(),
             "bridge".to_owned(),

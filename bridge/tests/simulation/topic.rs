@@ -138,6 +138,9 @@ impl Topic {
         let rewinds = self.rewinds.insert(place.clone(), etcd.rewinds());
         let rewound = rewinds.is_some_and(|rewinds| rewinds < etcd.rewinds());
         if self.is_late(&event) {
+            if event.puts() {
+                self.late.insert(place.clone(), event.uid.clone());
+            }
             self.told.entry(place).or_default().push(event);
             return Ok(());
         }
@@ -213,7 +216,8 @@ impl Topic {
         let held = self.holds.get(&place);
         let last = self.told.get(&place).and_then(|told| told.last());
         let rewound = rewound || last.is_some_and(|last| last.epoch != event.epoch);
-        let same = held == Some(&event.uid);
+        // It may have begun in what was told too late to count.
+        let same = held == Some(&event.uid) || self.late.get(&place) == Some(&event.uid);
         let again = self.crashed && (event.revision <= self.begun || !self.stretch.contains_key(&place));
         let fits = match event.change {
             ChangeKind::Snapshot | ChangeKind::Added => held.is_none() || again,

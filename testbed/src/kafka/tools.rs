@@ -1,5 +1,6 @@
 //! Kafka's own tools, which are code that is not ours: to read what was written, to load a broker, and to change users.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
@@ -7,10 +8,13 @@ use tokio::process::Command;
 
 use super::{Kafka, KafkaUser, Listener};
 use crate::binaries::Binary;
+use crate::certificates::write_secret;
+use crate::process::Program;
 
 /// Starts in a second instead of two, and is slow from then on.
 const SHORT: [&str; 3] = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m"];
 const LONG: [&str; 2] = ["-XX:+UseSerialGC", "-Xmx512m"];
+const LOAD: &str = "org.apache.kafka.tools.ProducerPerformance";
 
 // === impl Kafka ===
 
@@ -35,7 +39,7 @@ impl Kafka {
         Ok(text.lines().map(ToOwned::to_owned).collect())
     }
 
-    /// Kafka's own load tool: writes `count` records of `size` bytes as fast as they go through `listener`, with the
+    /// Kafka's own load tool: writes `count` records of `size` bytes as fast as they go through the plain listener, with the
     /// producer's properties `settings`, and answers its report.
     pub async fn producer_performance(
         &self,
@@ -46,11 +50,39 @@ impl Kafka {
     ) -> Result<String> {
         let bootstrap = format!("bootstrap.servers={}", self.address(Listener::Plain));
         let (count, size) = (count.to_string(), size.to_string());
-        let mut command = vec!["org.apache.kafka.tools.ProducerPerformance", "--topic", topic];
+        let mut command = vec![LOAD, "--topic", topic];
         command.extend(["--num-records", &*count, "--record-size", &*size, "--throughput", "-1"]);
         command.extend(["--producer-props", &*bootstrap]);
         command.extend(settings);
         self.java(&LONG, &command).await
+    }
+
+    /// The same tool as a program of its own in `folder`, whose records are lines of `payloads`. The producer's properties
+    /// in `settings` say how to connect.
+    pub fn load_program(
+        &self,
+        topic: &str,
+        count: u64,
+        payloads: &Path,
+        settings: &[(&str, String)],
+        folder: &Path,
+    ) -> Result<Program> {
+        let properties = folder.join("producer.properties");
+        let lines: Vec<_> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        write_secret(&properties, &lines.join("\n"))?;
+        let mut arguments: Vec<_> = LONG.map(str::to_owned).into();
+        arguments.extend([
+            "-cp".to_owned(),
+            format!("{}/*", Binary::Kafka.path()?.display()),
+            LOAD.to_owned(),
+        ]);
+        let [payloads, properties] = [payloads, &properties].map(|path| path.display().to_string());
+        let count = count.to_string();
+        let what = ["--topic", topic, "--num-records", &count, "--throughput", "-1"];
+        let how = ["--payload-file", &payloads, "--producer.config", &properties];
+        arguments.extend(what.into_iter().chain(how).map(str::to_owned));
+        let log = folder.join("load.log");
+        Ok(Program { path: "java".into(), arguments, folder: folder.to_owned(), log })
     }
 
     /// From now on `user` has this password for SCRAM-SHA-512. PLAIN and the token endpoint keep the old one.

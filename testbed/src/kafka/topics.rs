@@ -30,6 +30,8 @@ pub struct Record {
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A group is required, and none is joined.
+const GROUP: &str = "tidings-testbed";
 
 // === impl Kafka ===
 
@@ -57,8 +59,38 @@ impl Kafka {
 
     /// Every record that `topic` holds now, partition by partition. Of transactions only what is committed.
     pub async fn records(&self, topic: &str) -> Result<Vec<Record>> {
+        let mut records = self.visit(topic, Vec::new(), Vec::push).await?;
+        records.sort_by_key(|record| (record.partition, record.offset));
+        Ok(records)
+    }
+
+    /// Shows every record that `topic` holds now to `each`, one after another, in the order of each partition, and answers
+    /// what that made of `state`: for more records than one wants in memory.
+    pub async fn visit<T: Send + 'static>(
+        &self,
+        topic: &str,
+        mut state: T,
+        mut each: impl FnMut(&mut T, Record) + Send + 'static,
+    ) -> Result<T> {
         let (config, topic) = (self.client(Listener::Plain), topic.to_owned());
-        tokio::task::spawn_blocking(move || read(config, &topic)).await?
+        let read = move || {
+            read(config, &topic, |record| each(&mut state, record))?;
+            Ok(state)
+        };
+        tokio::task::spawn_blocking(read).await?
+    }
+
+    /// How many records `topic` has taken so far.
+    pub async fn count(&self, topic: &str) -> Result<u64> {
+        let (mut config, topic) = (self.client(Listener::Plain), topic.to_owned());
+        config.set("group.id", GROUP);
+        let count = move || {
+            let consumer: BaseConsumer = config.create()?;
+            let ends = partitions(&consumer, &topic)?.into_iter();
+            let ends = ends.map(|partition| Ok(consumer.fetch_watermarks(&topic, partition, PATIENCE)?.1));
+            Ok(u64::try_from(ends.sum::<Result<i64>>()?)?)
+        };
+        tokio::task::spawn_blocking(count).await?
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
@@ -90,38 +122,39 @@ impl Record {
     }
 }
 
-fn read(mut config: rdkafka::ClientConfig, topic: &str) -> Result<Vec<Record>> {
-    // A group is required, and none is joined.
-    config.set("group.id", "tidings-testbed").set("enable.auto.commit", "false");
+fn read(mut config: rdkafka::ClientConfig, topic: &str, mut each: impl FnMut(Record)) -> Result<()> {
+    config.set("group.id", GROUP).set("enable.auto.commit", "false");
     config.set("enable.partition.eof", "true");
     let consumer: BaseConsumer = config.create()?;
-    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
-    let partitions: Vec<_> = metadata
-        .topics()
-        .iter()
-        .flat_map(rdkafka::metadata::MetadataTopic::partitions)
-        .map(rdkafka::metadata::MetadataPartition::id)
-        .collect();
-    ensure!(!partitions.is_empty(), "there is no topic {topic}");
-
+    let partitions = partitions(&consumer, topic)?;
     let mut all = TopicPartitionList::new();
     for &partition in &partitions {
         all.add_partition_offset(topic, partition, Offset::Beginning)?;
     }
     consumer.assign(&all)?;
-    let (mut records, mut ended) = (Vec::new(), 0);
-    let deadline = Instant::now() + PATIENCE;
+    let mut ended = 0;
+    let mut deadline = Instant::now() + PATIENCE;
     while ended < partitions.len() {
-        ensure!(Instant::now() < deadline, "topic {topic} cannot be read to its end within {PATIENCE:?}");
+        ensure!(Instant::now() < deadline, "topic {topic} gives nothing for {PATIENCE:?}");
         match consumer.poll(ANSWER) {
-            Some(Ok(message)) => records.push(Record::of(&message)),
+            Some(Ok(message)) => {
+                each(Record::of(&message));
+                deadline = Instant::now() + PATIENCE;
+            }
             Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) => ended += 1,
             Some(Err(error)) => return Err(error).with_context(|| format!("read topic {topic}")),
             None => {}
         }
     }
-    records.sort_by_key(|record| (record.partition, record.offset));
-    Ok(records)
+    Ok(())
+}
+
+fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>> {
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
+    let topics = metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions);
+    let partitions: Vec<_> = topics.map(rdkafka::metadata::MetadataPartition::id).collect();
+    ensure!(!partitions.is_empty(), "there is no topic {topic}");
+    Ok(partitions)
 }
 
 const ANSWER: Duration = Duration::from_secs(1);

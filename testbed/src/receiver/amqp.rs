@@ -17,7 +17,7 @@ use crate::consumer::Received;
 use crate::rabbitmq::connect;
 
 /// Makes the exchange `place` and a queue of the same name that gets everything of it; both survive the broker.
-pub(super) async fn declare(connection: &Connection, place: &str) -> Result<()> {
+pub(crate) async fn declare(connection: &Connection, place: &str) -> Result<()> {
     let channel = connection.create_channel().await?;
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     channel.exchange_declare(place.into(), ExchangeKind::Topic, durable, FieldTable::default()).await?;

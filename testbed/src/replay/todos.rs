@@ -34,11 +34,22 @@ impl Todos {
         line.push_str(r#"{"type":""#);
         line.push_str(kind);
         line.push_str(r#"","object":"#);
-        let (number, generation) = (index % self.objects, index / self.objects + 1);
-        let version = START + index + 1;
-        write_object(&mut line, number, generation, version, self.padding(version));
+        self.write(&mut line, index);
         line.push_str("}\n");
         line
+    }
+
+    /// The object after the event at `index`.
+    pub(super) fn object(&self, index: u64) -> String {
+        let mut text = String::with_capacity(self.padding + 1024);
+        self.write(&mut text, index);
+        text
+    }
+
+    fn write(&self, text: &mut String, index: u64) {
+        let (number, generation) = (index % self.objects, index / self.objects + 1);
+        let version = START + index + 1;
+        write_object(text, number, generation, version, self.padding(version));
     }
 
     /// Another piece of the text for each version.

@@ -4,10 +4,14 @@
 
 mod account;
 mod memory;
+mod meter;
 mod naive;
 mod outage;
 mod pipeline;
+mod progress;
+mod sinks;
 mod store;
+mod stream;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -32,22 +36,31 @@ enum Scenario {
     Memory(memory::Memory),
     /// A broker that is gone while everything goes on at full speed, and that comes back
     Outage(outage::Outage),
+    /// Every kind of sink into its real broker, beside the broker's own load tool or a bare loop
+    Sinks(sinks::Sinks),
     /// The state store, beside an append-only file
     Store(store::Store),
     /// The naive bridge, as a process of its own
     #[command(hide = true)]
     Naive(naive::Naive),
+    /// Whoever shows what a broker takes, as a process of its own
+    #[command(hide = true)]
+    Load(sinks::LoadArguments),
 }
 
 pub(super) async fn bench(Bench { scenario }: Bench) -> Result<ExitCode> {
     match scenario {
         Scenario::Naive(naive) => naive::run(naive).await,
+        Scenario::Load(load) => sinks::load(load).await,
         Scenario::Store(store) => store::run(store),
-        Scenario::Memory(_) | Scenario::Outage(_) | Scenario::Pipeline(_) if cfg!(debug_assertions) => {
+        Scenario::Memory(_) | Scenario::Outage(_) | Scenario::Pipeline(_) | Scenario::Sinks(_)
+            if cfg!(debug_assertions) =>
+        {
             hand_over()
         }
         Scenario::Memory(memory) => memory::run(memory).await,
         Scenario::Outage(outage) => outage::run(outage).await,
+        Scenario::Sinks(sinks) => sinks::run(sinks).await,
         Scenario::Pipeline(pipeline) => pipeline::run(pipeline).await,
     }
 }

@@ -3,13 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::account::{Account, until_holds};
+use super::meter::{Meter, Stretch, micros_per_event};
+use super::stream::{account, until_holds};
 use super::{mebibytes, number, per_second};
 use crate::consumer;
 use crate::memory::{Case, TAIL, value};
@@ -61,6 +62,8 @@ struct Stage {
     replay: Replay,
     load: Load,
     rate: u64,
+    /// What the store took of the CPU in the last stretch.
+    store: Duration,
 }
 
 /// Who is served besides `well`.
@@ -71,15 +74,6 @@ enum Beside {
     Well,
     /// One that is gone.
     Dead,
-}
-
-/// Many events, one after another.
-struct Stretch {
-    events: u64,
-    elapsed: Duration,
-    cpu: Duration,
-    /// Of it, the store.
-    store: Duration,
 }
 
 pub(super) async fn run(arguments: Outage) -> Result<ExitCode> {
@@ -97,7 +91,8 @@ pub(super) async fn run(arguments: Outage) -> Result<ExitCode> {
     for (beside, name) in [(Beside::Nobody, "one well"), (Beside::Well, "two well")] {
         eprintln!("{name}: {short} events at full speed");
         let mut stage = Stage::set(&program, load(short), rate, beside).await?;
-        rows.extend(stage.stretch(short, None, beside).await?.rows(name));
+        let stretch = stage.stretch(short, None, beside).await?;
+        rows.extend(speed(name, &stretch, stage.store));
     }
     let mut costs = Vec::new();
     for (beside, name) in [(Beside::Nobody, "one well, paced"), (Beside::Dead, "one dead, paced")] {
@@ -106,7 +101,7 @@ pub(super) async fn run(arguments: Outage) -> Result<ExitCode> {
         stage.stop_ill().await?;
         let stretch = stage.stretch(short, Some(pace), beside).await?;
         costs.push(stretch.micros_per_event());
-        rows.extend(stretch.rows(name));
+        rows.extend(speed(name, &stretch, stage.store));
     }
     let beside = costs[1] - costs[0];
     let metric = "CPU per event more than with one well alone";
@@ -131,7 +126,7 @@ impl Stage {
         let replay = Replay::start(load, &sinks).await?;
         let bridge = Bridge::start(program, replay.kubeconfig(), &["--log-level=error"]).await?;
         replay.all_delivering().await?;
-        let stage = Self { bridge, well, ill, replay, load, rate };
+        let stage = Self { bridge, well, ill, replay, load, rate, store: Duration::ZERO };
         let before = rate * BEFORE;
         stage.replay.write(before, Some(rate));
         until_holds(&stage.well.client().await?, "well", before).await?;
@@ -152,17 +147,17 @@ impl Stage {
     /// `events`, so many a second or as fast as they are read, until everybody who is well has them.
     async fn stretch(&mut self, events: u64, pace: Option<u64>, beside: Beside) -> Result<Stretch> {
         let pid = self.bridge.process().pid;
-        let (started, before) = (Instant::now(), Usage::of(pid)?.cpu);
         let store = self.store_cpu().await?;
+        let meter = Meter::start(pid)?;
         let until = self.replay.newest() + events;
         self.replay.write(until, pace);
         until_holds(&self.well.client().await?, "well", until).await?;
         if let Some(ill) = self.ill.as_ref().filter(|_| beside == Beside::Well) {
             until_holds(&ill.client().await?, "ill", until).await?;
         }
-        let (elapsed, cpu) = (started.elapsed(), Usage::of(pid)?.cpu.saturating_sub(before));
-        let store = self.store_cpu().await?.saturating_sub(store);
-        Ok(Stretch { events, elapsed, cpu, store })
+        let stretch = meter.stop(events)?;
+        self.store = self.store_cpu().await?.saturating_sub(store);
+        Ok(stretch)
     }
 
     /// What the bridge says of the CPU time of its store.
@@ -177,6 +172,7 @@ impl Stage {
         forget_peak(pid)?;
         self.stop_ill().await?;
         let stretch = self.stretch(events, None, Beside::Dead).await?;
+        let store = self.store;
         let (disk, dead) = (self.bridge.state_bytes()?, Usage::of(pid)?);
 
         let backlog = self.replay.newest();
@@ -192,19 +188,18 @@ impl Stage {
         for (client, name) in [(&well, "well"), (&ill, "ill")] {
             until_holds(client, name, all).await?;
         }
-        let of_well = Account::of(&well, "well", all, self.load.objects).await?;
-        let of_ill = Account::of(&ill, "ill", all, self.load.objects).await?;
+        let of_well = account(&well, "well", all, self.load.objects).await?;
+        let of_ill = account(&ill, "ill", all, self.load.objects).await?;
 
         let took = Duration::from_nanos(of_ill.last(steady..backlog).saturating_sub(back));
         let first = of_ill.first_after(back).unwrap_or_default().saturating_sub(back);
         let drain = per_second(events, took);
-        let micros = |cpu: Duration, events: u64| cpu.as_secs_f64() * 1e6 / number(events);
         let p99 = |events| of_well.latency(&self.replay, events, 0.99).as_secs_f64() * 1000.0;
         let case = Case { load: self.load, subscriptions: 2, dead: true, tail: TAIL };
         let bound = Some(Goal::AtMost(mebibytes(case.bound())));
         let (none, prompt) = (Some(Goal::AtMost(0.0)), Some(Goal::AtMost(20.0)));
         let row = |variant, metric, value, unit, goal| Row::new(SCENARIO, variant, metric, value, unit, goal);
-        let mut rows = stretch.rows("one dead");
+        let mut rows = speed("one dead", &stretch, store);
         #[rustfmt::skip]
         rows.extend([
             row("one dead", "disk per event", number(disk) / number(events), "bytes", None),
@@ -213,7 +208,7 @@ impl Stage {
             row("drain", "until the first event", number(first) / 1e9, "s", None),
             row("drain", "rate", drain, "events/s", Some(Goal::AtLeast(5000.0))),
             row("drain", "rate to what comes in", drain / number(self.rate), "x", Some(Goal::AtLeast(10.0))),
-            row("drain", "CPU per event", micros(drained.cpu.saturating_sub(dead.cpu), events), "µs", None),
+            row("drain", "CPU per event", micros_per_event(drained.cpu.saturating_sub(dead.cpu), events), "µs", None),
             row("drain", "peak memory", mebibytes(drained.peak), "MiB", bound),
             row("drain", "disk when all is done", mebibytes(self.bridge.state_bytes()?), "MiB", None),
             row("well, before", "written to stored, p99", p99(0..steady), "ms", prompt),
@@ -230,33 +225,15 @@ impl Stage {
     }
 }
 
-// === impl Stretch ===
-
-impl Stretch {
-    fn micros_per_event(&self) -> f64 {
-        self.micros(self.cpu)
-    }
-
-    fn micros(&self, cpu: Duration) -> f64 {
-        cpu.as_secs_f64() * 1e6 / number(self.events)
-    }
-
-    fn rows(&self, variant: &str) -> Vec<Row> {
-        let speed = per_second(self.events, self.elapsed);
-        let store = Some(Goal::AtMost(5.0));
-        vec![
-            Row::new(SCENARIO, variant, "throughput", speed, "events/s", None),
-            Row::new(SCENARIO, variant, "CPU per event", self.micros_per_event(), "µs", None),
-            Row::new(
-                SCENARIO,
-                variant,
-                "CPU per event, of it the store",
-                self.micros(self.store),
-                "µs",
-                store,
-            ),
-        ]
-    }
+/// How fast many events went, and what each cost, with what the store took of that.
+fn speed(variant: &str, stretch: &Stretch, store: Duration) -> Vec<Row> {
+    let store = store.as_secs_f64() * 1e6 / number(stretch.events);
+    let five = Some(Goal::AtMost(5.0));
+    vec![
+        Row::new(SCENARIO, variant, "throughput", stretch.per_second(), "events/s", None),
+        Row::new(SCENARIO, variant, "CPU per event", stretch.micros_per_event(), "µs", None),
+        Row::new(SCENARIO, variant, "CPU per event, of it the store", store, "µs", five),
+    ]
 }
 
 async fn broker(stream: &str) -> Result<Nats> {

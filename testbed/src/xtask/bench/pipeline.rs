@@ -9,6 +9,8 @@ use async_nats::jetstream;
 use clap::Args;
 use serde_json::json;
 
+use super::meter::{Stretch, micros_per_event};
+use super::stream::{account, until_holds};
 use super::{mebibytes, own_binary};
 use crate::consumer;
 use crate::folder::Folder;
@@ -21,8 +23,6 @@ use crate::usage::Usage;
 use crate::xtask::report::{Goal, Row, publish};
 
 const SCENARIO: &str = "pipeline";
-/// No run may take longer.
-const PATIENCE: Duration = Duration::from_mins(5);
 
 #[derive(Debug, Args)]
 pub(super) struct Pipeline {
@@ -45,17 +45,14 @@ pub(super) struct Pipeline {
 
 /// What one run measured.
 struct Measured {
-    /// From the first event written to the last one stored.
-    elapsed: Duration,
-    cpu: Duration,
-    peak: u64,
-    events: u64,
+    /// From the first event written to the last one stored, and with the start of whoever is measured.
+    stretch: Stretch,
     /// What the broker and the replay server used beside it, on the same cores.
     others: Duration,
     /// A question to the broker and its answer, the median.
     round_trip: Duration,
-    /// From written to stored, of each event, sorted.
-    latencies: Vec<Duration>,
+    /// From written to stored, of half of the events, and of 99 in 100, at the most.
+    latencies: [Duration; 2],
 }
 
 /// Who is measured.
@@ -85,19 +82,19 @@ pub(super) async fn run(arguments: Pipeline) -> Result<ExitCode> {
     let (budget, ten) = (Some(Goal::AtMost(25.0)), Some(Goal::AtLeast(10.0)));
     let mut rows = full_speed("naive", &naive, None);
     rows.extend(full_speed("tidings", &full, budget));
-    let ratio = full.per_second() / naive.per_second();
+    let ratio = full.stretch.per_second() / naive.stretch.per_second();
     rows.push(Row::new(SCENARIO, "tidings", "throughput to naive", ratio, "x", ten));
     rows.extend(full_speed("naive, broker away", &naive_away, None));
     rows.extend(full_speed("tidings, broker away", &full_away, budget));
-    let ratio = full_away.per_second() / naive_away.per_second();
+    let ratio = full_away.stretch.per_second() / naive_away.stretch.per_second();
     rows.push(Row::new(SCENARIO, "tidings, broker away", "throughput to naive", ratio, "x", ten));
     let steadily = "tidings, steady";
-    let millis = |share: f64| steady.latency(share).as_secs_f64() * 1000.0;
+    let [half, most] = steady.latencies.map(|latency| latency.as_secs_f64() * 1000.0);
     rows.extend([
-        Row::new(SCENARIO, steadily, "written to stored, p50", millis(0.50), "ms", Some(Goal::AtMost(5.0))),
-        Row::new(SCENARIO, steadily, "written to stored, p99", millis(0.99), "ms", Some(Goal::AtMost(20.0))),
-        Row::new(SCENARIO, steadily, "CPU per event", steady.micros_per_event(steady.cpu), "µs", None),
-        Row::new(SCENARIO, steadily, "peak memory", mebibytes(steady.peak), "MiB", None),
+        Row::new(SCENARIO, steadily, "written to stored, p50", half, "ms", Some(Goal::AtMost(5.0))),
+        Row::new(SCENARIO, steadily, "written to stored, p99", most, "ms", Some(Goal::AtMost(20.0))),
+        Row::new(SCENARIO, steadily, "CPU per event", steady.stretch.micros_per_event(), "µs", None),
+        Row::new(SCENARIO, steadily, "peak memory", mebibytes(steady.stretch.peak), "MiB", None),
     ]);
     println!();
     publish(&rows, json.as_deref())?;
@@ -107,13 +104,13 @@ pub(super) async fn run(arguments: Pipeline) -> Result<ExitCode> {
 /// What a run at full speed is measured by.
 fn full_speed(variant: &'static str, measured: &Measured, budget: Option<Goal>) -> Vec<Row> {
     let row = |metric, value, unit, goal| Row::new(SCENARIO, variant, metric, value, unit, goal);
-    let others = measured.micros_per_event(measured.others);
+    let others = micros_per_event(measured.others, measured.stretch.events);
     vec![
         row("round trip to the broker", measured.round_trip.as_secs_f64() * 1000.0, "ms", None),
-        row("throughput", measured.per_second(), "events/s", None),
-        row("CPU per event", measured.micros_per_event(measured.cpu), "µs", budget),
+        row("throughput", measured.stretch.per_second(), "events/s", None),
+        row("CPU per event", measured.stretch.micros_per_event(), "µs", budget),
         row("CPU per event, server and broker", others, "µs", None),
-        row("peak memory", mebibytes(measured.peak), "MiB", None),
+        row("peak memory", mebibytes(measured.stretch.peak), "MiB", None),
     ]
 }
 
@@ -154,24 +151,16 @@ async fn measure(
             naive.0.id().pid
         }
     };
-    let finished = until_stored(&client, name, events).await?;
-    let usage = Usage::of(pid)?;
+    let finished = until_holds(&client, name, events).await?;
+    let Usage { cpu, peak, file: _ } = Usage::of(pid)?;
     let others =
         Usage::of(nats.process().pid)?.cpu + Usage::of(std::process::id())?.cpu.saturating_sub(before);
-    let received = consumer::read_all(&client, name).await?;
-    anyhow::ensure!(received.len() as u64 >= events, "only {} of {events} events arrived", received.len());
-    let mut latencies: Vec<_> = received
-        .iter()
-        .filter_map(|event| {
-            let version = event.attribute("sequence").get(13..33)?.parse().ok()?;
-            let (written, stored) = (replay.written(version)?, u64::try_from(event.stored).ok()?);
-            Some(Duration::from_nanos(stored.saturating_sub(written)))
-        })
-        .collect();
-    latencies.sort();
+    let account = account(&client, name, events, load.objects).await?;
+    account.check(0..events)?;
+    let latencies = [0.50, 0.99].map(|share| account.latency(&replay, 0..events, share));
     let first = replay.written(START + 1).context("nothing was written")?;
     let elapsed = Duration::from_nanos(finished.saturating_sub(first));
-    Ok(Measured { elapsed, cpu: usage.cpu, peak: usage.peak, events, others, round_trip, latencies })
+    Ok(Measured { stretch: Stretch { events, elapsed, cpu, peak }, others, round_trip, latencies })
 }
 
 /// How long the broker behind `url` takes to answer, the median of a few times.
@@ -203,53 +192,4 @@ fn start_naive(replay: &Replay, nats: &str, events: u64) -> Result<(Process, Fol
         log: folder.path().join("naive.log"),
     };
     Ok((Process::spawn(&program, Lifetime::Owner)?, folder))
-}
-
-/// Waits until the stream holds `events`, and answers when it stored the last one, in nanoseconds since 1970.
-async fn until_stored(client: &async_nats::Client, name: &str, events: u64) -> Result<u64> {
-    let mut stream = jetstream::new(client.clone()).get_stream(name).await?;
-    let deadline = Instant::now() + PATIENCE;
-    let mut said = Instant::now();
-    loop {
-        let state = stream.info().await?.state.clone();
-        if state.messages >= events {
-            return Ok(u64::try_from(state.last_timestamp.unix_timestamp_nanos())?);
-        }
-        anyhow::ensure!(
-            Instant::now() < deadline,
-            "only {} of {events} events within {PATIENCE:?}",
-            state.messages
-        );
-        if said.elapsed() > Duration::from_secs(2) {
-            eprintln!("  {} of {events}", state.messages);
-            said = Instant::now();
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-// === impl Measured ===
-
-impl Measured {
-    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
-    fn per_second(&self) -> f64 {
-        self.events as f64 / self.elapsed.as_secs_f64()
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
-    fn micros_per_event(&self, cpu: Duration) -> f64 {
-        cpu.as_secs_f64() * 1e6 / self.events as f64
-    }
-
-    /// The latency that this share of events does not exceed.
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an index from a share in 0..1"
-    )]
-    fn latency(&self, share: f64) -> Duration {
-        let index = (self.latencies.len() as f64 * share) as usize;
-        self.latencies.get(index).copied().unwrap_or_default()
-    }
 }
