@@ -1,7 +1,7 @@
 //! Events of every sink and mode, read back by code that is not ours: the SDKs of `CloudEvents` for Python and Rust behind
 //! other people's clients, and Kafka's own console consumer. What they read is what the API server said, to the letter.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 #[path = "interop/readers.rs"]
 mod readers;
@@ -19,7 +19,6 @@ use tidings_testbed::consumer::create_stream;
 use tidings_testbed::kafka::{Kafka, Listener};
 use tidings_testbed::ports::Port;
 use tidings_testbed::rabbitmq::Rabbitmq;
-use tidings_testbed::receiver::secret_of_guest;
 use told::{CHANGES, Told};
 
 /// A Subscription, and who reads what it sends.
@@ -166,7 +165,15 @@ async fn what_nats_holds_is_read_by_others() {
 async fn what_rabbitmq_holds_is_read_by_others() {
     let stage = stage("interop").await;
     let rabbitmq = Rabbitmq::start().await.unwrap();
-    stage.cluster.apply(&stage.namespace, &secret_of_guest(&stage.namespace));
+    // No Role, which would be told too.
+    let bind = "apiVersion: v1\nkind: Secret\nmetadata: {name: broker}\nstringData: {password: guest}\n---\n\
+                apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: reads-broker}\n\
+                roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}\n\
+                subjects: [{kind: ServiceAccount, name: default}]\n";
+    stage.cluster.apply(
+        &stage.namespace,
+        &bind.replace("default}", &format!("default, namespace: {}}}", stage.namespace)),
+    );
     // Two of those that every node has.
     let exchange = |mode: &str| if mode == "binary" { "amq.topic" } else { "amq.fanout" };
     let sink = |mode: &str| {

@@ -142,11 +142,34 @@ impl Receiver {
         }
     }
 
+    /// Where an application of its own can hear the same: arguments of the consumers in `examples/consumers`. Nothing for
+    /// HTTP, which only one hears.
+    pub fn consumer(&self) -> Option<String> {
+        let place = &self.place;
+        match &self.broker {
+            Broker::Nats(nats) => Some(format!("nats --server {} --stream {place}", nats.url())),
+            Broker::Kafka(kafka) => {
+                Some(format!("kafka --server {} --topic {place}", kafka.address(Listener::Plain)))
+            }
+            Broker::Rabbitmq(rabbitmq) => {
+                Some(format!("rabbitmq --server {} --exchange {place}", rabbitmq.url()))
+            }
+            Broker::Http(_) => None,
+        }
+    }
+
     /// The Secret `broker`, which the service account `default` of `namespace` may read, as YAML; empty where the sink
     /// needs none.
     pub fn secret(&self, namespace: &str) -> String {
         match &self.broker {
-            Broker::Rabbitmq(_) => secret_of_guest(namespace),
+            Broker::Rabbitmq(_) => format!(
+                "apiVersion: v1\nkind: Secret\nmetadata: {{name: broker}}\nstringData: {{password: guest}}\n---\n\
+                 apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: tidings-reads-broker}}\n\
+                 rules: [{{apiGroups: [\"\"], resources: [secrets], resourceNames: [broker], verbs: [get]}}]\n---\n\
+                 apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: tidings-reads-broker}}\n\
+                 roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: tidings-reads-broker}}\n\
+                 subjects: [{{kind: ServiceAccount, name: default, namespace: {namespace}}}]\n"
+            ),
             _ => String::new(),
         }
     }
@@ -218,19 +241,6 @@ impl Log {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Received>> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The Secret `broker` with the password of RabbitMQ's user `guest`, which the service account `default` of `namespace` may
-/// read, as YAML.
-pub fn secret_of_guest(namespace: &str) -> String {
-    format!(
-        "apiVersion: v1\nkind: Secret\nmetadata: {{name: broker}}\nstringData: {{password: guest}}\n---\n\
-         apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: tidings-reads-broker}}\n\
-         rules: [{{apiGroups: [\"\"], resources: [secrets], resourceNames: [broker], verbs: [get]}}]\n---\n\
-         apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: tidings-reads-broker}}\n\
-         roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: tidings-reads-broker}}\n\
-         subjects: [{{kind: ServiceAccount, name: default, namespace: {namespace}}}]\n"
-    )
 }
 
 /// An Event in binary mode: its attributes are the headers that begin with `prefix`.

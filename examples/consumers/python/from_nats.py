@@ -28,7 +28,8 @@ async def consume(consumer: Consumer) -> None:
     while not consumer.is_done:
         try:
             messages = await subscription.fetch(consumer.remaining, timeout=1)
-        except nats.errors.TimeoutError:
+        except asyncio.TimeoutError:
+            # Not always the client's own kind of it.
             continue
         consumer.take([read(message) for message in messages])
         for message in messages:
