@@ -12,7 +12,7 @@ mod told;
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::api::ListParams;
-use readers::{Language, Read, Reader};
+use readers::{Consumer, Language, Read, Running};
 use serde_json::{Value, json};
 use support::{Stage, stage};
 use tidings_testbed::consumer::create_stream;
@@ -26,13 +26,17 @@ struct Way {
     subscription: String,
     mode: &'static str,
     sink: Value,
-    readers: Vec<Reader>,
+    readers: Vec<(Consumer, Running)>,
 }
 
 const MODES: [&str; 2] = ["Binary", "Structured"];
 
 /// Both modes to places of their own, each read in both languages.
-async fn ways(from: &str, sink: impl Fn(&str) -> Value, arguments: impl Fn(&str) -> Vec<String>) -> Vec<Way> {
+async fn ways(
+    from: &'static str,
+    sink: impl Fn(&str) -> Value,
+    arguments: impl Fn(&str) -> Vec<String>,
+) -> Vec<Way> {
     let mut ways = Vec::new();
     for mode in MODES {
         let subscription = mode.to_lowercase();
@@ -44,11 +48,18 @@ async fn ways(from: &str, sink: impl Fn(&str) -> Value, arguments: impl Fn(&str)
                 *argument = argument.replace("{reader}", &format!("{language:?}"));
             }
             let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-            readers.push(language.read(from, &arguments, CHANGES).await);
+            readers.push(reader(language, from, &arguments).await);
         }
         ways.push(Way { sink: sink(&subscription), subscription, mode, readers });
     }
     ways
+}
+
+/// A consumer that is waiting for everything.
+async fn reader(language: Language, from: &'static str, arguments: &[&str]) -> (Consumer, Running) {
+    let consumer = Consumer::new(language, from, arguments);
+    let running = consumer.start(Some(CHANGES)).await;
+    (consumer, running)
 }
 
 /// Subscribes, writes, and compares what is read with what was written.
@@ -69,9 +80,8 @@ async fn reads_back(stage: &Stage, ways: Vec<Way>) -> Vec<Told> {
     let held = held(stage).await;
     for Way { subscription, readers, .. } in ways {
         let subscription = format!("{}/{subscription}", stage.namespace);
-        for reader in readers {
-            let language = reader.language;
-            let Read { events, fold } = reader.end().await;
+        for (Consumer { language, .. }, running) in readers {
+            let Read { events, fold } = running.end().await;
             agrees(&told, events, &subscription, &cluster, language);
             assert_eq!(fold, held, "{language:?}, {subscription}");
         }
@@ -165,15 +175,7 @@ async fn what_nats_holds_is_read_by_others() {
 async fn what_rabbitmq_holds_is_read_by_others() {
     let stage = stage("interop").await;
     let rabbitmq = Rabbitmq::start().await.unwrap();
-    // No Role, which would be told too.
-    let bind = "apiVersion: v1\nkind: Secret\nmetadata: {name: broker}\nstringData: {password: guest}\n---\n\
-                apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: reads-broker}\n\
-                roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}\n\
-                subjects: [{kind: ServiceAccount, name: default}]\n";
-    stage.cluster.apply(
-        &stage.namespace,
-        &bind.replace("default}", &format!("default, namespace: {}}}", stage.namespace)),
-    );
+    stage.cluster.apply(&stage.namespace, &readers::secret_of_guest(&stage.namespace));
     // Two of those that every node has.
     let exchange = |mode: &str| if mode == "binary" { "amq.topic" } else { "amq.fanout" };
     let sink = |mode: &str| {
@@ -256,7 +258,7 @@ async fn what_is_posted_is_read_by_others() {
         for language in Language::ALL {
             let port = Port::reserve().unwrap();
             let address = format!("127.0.0.1:{}", port.number());
-            let reader = language.read("http", &["--address", &address], CHANGES).await;
+            let reader = reader(language, "http", &["--address", &address]).await;
             ports.push(port);
             let mut sink =
                 json!({"http": {"url": format!("http://{address}/"), "path": "/{namespace}/{name}"}});

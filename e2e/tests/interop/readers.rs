@@ -1,15 +1,21 @@
 //! The consumers of `examples/consumers`, which read with the SDKs of `CloudEvents` and with other people's clients.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tidings_testbed::binaries::Binary;
 use tidings_testbed::folder::Folder;
 use tidings_testbed::tidings::{Profile, build_binary};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 /// For everything that is read, on a machine that compiles meanwhile.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -21,15 +27,22 @@ pub(crate) enum Language {
     Rust,
 }
 
-/// A consumer that runs until it has so many Events.
-pub(crate) struct Reader {
+/// A consumer, with what it has folded so far.
+pub(crate) struct Consumer {
     pub(crate) language: Language,
-    process: Child,
-    /// With what it has folded.
-    _folder: Folder,
+    from: &'static str,
+    arguments: Vec<String>,
+    folder: Folder,
 }
 
-/// What a consumer read.
+/// One that runs.
+pub(crate) struct Running {
+    language: Language,
+    process: Child,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+/// What one has read that has ended well.
 pub(crate) struct Read {
     /// Each Event in the JSON format, as its SDK wrote it.
     pub(crate) events: Vec<Value>,
@@ -41,55 +54,112 @@ pub(crate) struct Read {
 
 impl Language {
     pub(crate) const ALL: [Self; 2] = [Self::Python, Self::Rust];
+}
 
-    /// Starts the consumer of the broker called `from`, for `count` Events.
-    pub(crate) async fn read(self, from: &str, arguments: &[&str], count: usize) -> Reader {
-        let folder = Folder::temporary("consumer").unwrap();
-        let mut command = match self {
-            Self::Python => {
+// === impl Consumer ===
+
+impl Consumer {
+    /// The consumer of the broker called `from`.
+    pub(crate) fn new(language: Language, from: &'static str, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        Self { language, from, arguments, folder: Folder::temporary("consumer").unwrap() }
+    }
+
+    /// Starts it, for `count` Events or until it is stopped.
+    pub(crate) async fn start(&self, count: Option<usize>) -> Running {
+        let Self { language, from, arguments, folder } = self;
+        let mut command = match language {
+            Language::Python => {
                 let mut command = Command::new(Binary::Python.ensure_async().await.unwrap());
                 let scripts = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/consumers/python");
                 command.arg(scripts.join(format!("from_{from}.py"))).env("PYTHONDONTWRITEBYTECODE", "1");
                 command
             }
-            Self::Rust => {
-                let mut command = Command::new(consumers().await);
+            Language::Rust => {
+                let mut command = Command::new(program().await);
                 command.arg(from);
                 command
             }
         };
-        command.args(arguments).args(["--json", "--count", &count.to_string()]);
-        command.arg("--database").arg(folder.path().join("todos.db"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.args(arguments).arg("--json").arg("--database").arg(folder.path().join("todos.db"));
+        if let Some(count) = count {
+            command.args(["--count", &count.to_string()]);
+        }
         // In its folder, so that whoever sweeps it finds what was left behind.
-        let process = command.current_dir(folder.path()).spawn().unwrap();
-        Reader { language: self, process, _folder: folder }
+        command.current_dir(folder.path()).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap()).lines();
+        Running { language: *language, process, output }
     }
 }
 
-// === impl Reader ===
+// === impl Running ===
 
-impl Reader {
-    /// Waits until it has ended well.
+impl Running {
+    /// Waits until it has read `count` Events more, and stops it as Kubernetes would. How many it has read.
+    pub(crate) async fn stop_after(mut self, count: usize) -> usize {
+        for _ in 0..count {
+            let line = timeout(PATIENCE, self.output.next_line()).await;
+            line.unwrap_or_else(|_| panic!("{:?} reads nothing", self.language)).unwrap().unwrap();
+        }
+        let pid = Pid::from_raw(self.process.id().unwrap().try_into().unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
+        count + self.ended().await.len()
+    }
+
+    /// What it has read, when it has all of it.
     pub(crate) async fn end(self) -> Read {
-        let Self { language, process, _folder } = self;
-        let output = tokio::time::timeout(PATIENCE, process.wait_with_output()).await;
-        let output = output.unwrap_or_else(|_| panic!("{language:?} did not read everything")).unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{language:?}: {errors}");
-        let text = String::from_utf8(output.stdout).unwrap();
-        let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines = self.ended().await;
+        let mut lines: Vec<Value> = lines.iter().map(|line| line.parse().unwrap()).collect();
         let fold = lines.pop().unwrap();
         Read { events: lines, fold }
     }
+
+    /// Waits until it has ended with an error, and answers that.
+    pub(crate) async fn fails(self) -> String {
+        let language = self.language;
+        let output = timeout(PATIENCE, self.process.wait_with_output()).await;
+        let output = output.unwrap_or_else(|_| panic!("{language:?} goes on")).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{language:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Waits until it has ended well, and answers the rest of what it has printed.
+    async fn ended(mut self) -> Vec<String> {
+        let language = self.language;
+        let rest = async {
+            let mut lines = Vec::new();
+            while let Some(line) = self.output.next_line().await.unwrap() {
+                lines.push(line);
+            }
+            (lines, self.process.wait_with_output().await.unwrap())
+        };
+        let (lines, output) =
+            timeout(PATIENCE, rest).await.unwrap_or_else(|_| panic!("{language:?} goes on"));
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{language:?}: {errors}");
+        lines
+    }
 }
 
-/// The program of the consumers in Rust, built once per test process.
-async fn consumers() -> PathBuf {
+/// The consumers in Rust, built once per test process.
+async fn program() -> PathBuf {
     static PROGRAM: OnceCell<PathBuf> = OnceCell::const_new();
     let build = || async {
         let build = || build_binary(Profile::Dev, "tidings-consumers");
         tokio::task::spawn_blocking(build).await.unwrap().unwrap()
     };
     PROGRAM.get_or_init(build).await.clone()
+}
+
+/// The Secret `broker` with the password of RabbitMQ's `guest`, which the service account `default` may read. Without a
+/// Role, which would be told too.
+pub(crate) fn secret_of_guest(namespace: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: broker}}\nstringData: {{password: guest}}\n---\n\
+         apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: reads-broker}}\n\
+         roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}}\n\
+         subjects: [{{kind: ServiceAccount, name: default, namespace: {namespace}}}]\n"
+    )
 }

@@ -158,8 +158,8 @@ impl Tier {
                 Integration("cli", &[]),
             ],
             Self::E2e => vec![
-                Others("e2e", &["interop"]),
-                With(&[Binary::Kafka, Binary::Rabbitmq, Binary::Python], "e2e", &["interop"]),
+                Others("e2e", &["consumers", "interop"]),
+                With(&[Binary::Kafka, Binary::Rabbitmq, Binary::Python], "e2e", &["consumers", "interop"]),
                 Demo,
             ],
             Self::Chaos => vec![Chaos],

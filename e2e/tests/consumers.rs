@@ -1,0 +1,182 @@
+//! The consumers of the examples: what is acknowledged is folded, whenever they are stopped, and what is wrong is said.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+#[path = "interop/readers.rs"]
+mod readers;
+mod support;
+
+use std::collections::BTreeMap;
+
+use async_nats::jetstream;
+use kube::ResourceExt as _;
+use kube::api::ListParams;
+use readers::{Consumer, Language, Read};
+use serde_json::{Value, json};
+use support::{Stage, stage};
+use tidings_testbed::consumer::create_stream;
+use tidings_testbed::kafka::{Kafka, Listener};
+use tidings_testbed::ports::Port;
+use tidings_testbed::rabbitmq::Rabbitmq;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// How many Todos are written while the consumer is there, and as many while it is not.
+const TODOS: usize = 10;
+/// After so many Events it is stopped.
+const FIRST: usize = 7;
+
+/// Stops the consumer in the middle, and starts it again later.
+async fn goes_on(language: Language, from: &'static str, sink: Value, arguments: &[&str], stage: &Stage) {
+    let consumer = Consumer::new(language, from, arguments);
+    let running = consumer.start(None).await;
+    let name = format!("{language:?}").to_lowercase();
+    stage.subscribe(&name, |spec| spec["sink"] = sink).await;
+    stage.says(&name, "Delivering", "True", "Synchronized").await;
+    for number in 0..TODOS {
+        stage.write(&format!("{name}-{number}"), "one").await;
+    }
+    let heard = running.stop_after(FIRST).await;
+    for number in 0..TODOS {
+        stage.write(&format!("{name}-{number}"), "two").await;
+    }
+    let rest = 2 * TODOS - heard;
+    let Read { events, fold } = consumer.start(Some(rest)).await.end().await;
+    assert_eq!(events.len(), rest);
+    let versions = |(key, object): (&String, &Value)| {
+        (key.clone(), object["metadata"]["resourceVersion"].as_str().unwrap().to_owned())
+    };
+    let folded: BTreeMap<_, _> = fold.as_object().unwrap().iter().map(versions).collect();
+    assert_eq!(folded, held(stage).await, "{language:?}");
+    for todo in stage.todos().list(&ListParams::default()).await.unwrap() {
+        stage.delete(&todo.name_any()).await;
+    }
+    stage.subscriptions().delete(&name, &kube::api::DeleteParams::default()).await.unwrap();
+}
+
+/// The versions that the API server holds, by namespace/name.
+async fn held(stage: &Stage) -> BTreeMap<String, String> {
+    let todos = stage.todos().list(&ListParams::default()).await.unwrap();
+    let held = todos
+        .into_iter()
+        .map(|todo| (format!("{}/{}", stage.namespace, todo.name_any()), todo.resource_version().unwrap()));
+    held.collect()
+}
+
+#[tokio::test]
+async fn a_stopped_consumer_of_nats_goes_on_where_it_was() {
+    let stage = stage("consumer").await;
+    for language in Language::ALL {
+        let stream = format!("{}-{language:?}", stage.namespace);
+        create_stream(&stage.nats, &stream).await.unwrap();
+        let subject = format!("{stream}.{{name}}.{{change}}");
+        let sink = json!({"nats": {"servers": [stage.nats_url], "subject": subject}});
+        goes_on(language, "nats", sink, &["--server", &stage.nats_url, "--stream", &stream], &stage).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_consumer_of_kafka_goes_on_where_it_was() {
+    let stage = stage("consumer").await;
+    let kafka = Kafka::start().await.unwrap();
+    let address = kafka.address(Listener::Plain);
+    for language in Language::ALL {
+        let topic = format!("{language:?}");
+        kafka.create_topic(&topic, 3, &[]).await.unwrap();
+        let sink = json!({"kafka": {"brokers": [address], "topic": topic, "tombstones": true}});
+        let arguments = ["--server", &address, "--topic", &topic, "--group", &topic];
+        goes_on(language, "kafka", sink, &arguments, &stage).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_consumer_of_rabbitmq_goes_on_where_it_was() {
+    let stage = stage("consumer").await;
+    let rabbitmq = Rabbitmq::start().await.unwrap();
+    stage.cluster.apply(&stage.namespace, &readers::secret_of_guest(&stage.namespace));
+    for (language, exchange) in Language::ALL.into_iter().zip(["amq.topic", "amq.fanout"]) {
+        let sink = json!({"rabbitmq": {
+            "servers": [format!("amqp://{}", rabbitmq.address())],
+            "auth": {"user": "guest", "passwordSecretRef": {"name": "broker", "key": "password"}},
+            "exchange": exchange, "routingKey": "{namespace}.{change}",
+        }});
+        let queue = format!("{language:?}");
+        let arguments = ["--server", &rabbitmq.url(), "--exchange", exchange, "--queue", &queue];
+        goes_on(language, "rabbitmq", sink, &arguments, &stage).await;
+
+        let missing = ["--server", &rabbitmq.url(), "--exchange", "nowhere", "--queue", &queue];
+        let words = Consumer::new(language, "rabbitmq", &missing).start(None).await.fails().await;
+        assert!(words.contains("no exchange 'nowhere'"), "{language:?}: {words}");
+    }
+    let port = Port::reserve().unwrap();
+    let nobody = format!("amqp://guest:secret@127.0.0.1:{}", port.number());
+    for language in Language::ALL {
+        let words =
+            Consumer::new(language, "rabbitmq", &["--server", &nobody]).start(None).await.fails().await;
+        assert!(words.contains("error: ") && words.contains("refused"), "{language:?}: {words}");
+        assert!(!words.contains("secret"), "{language:?}: {words}");
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_receiver_of_http_goes_on_where_it_was() {
+    let stage = stage("consumer").await;
+    for language in Language::ALL {
+        let port = Port::reserve().unwrap();
+        let address = format!("127.0.0.1:{}", port.number());
+        let sink = json!({"http": {"url": format!("http://{address}/events")}});
+        goes_on(language, "http", sink, &["--address", &address], &stage).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_event_ends_a_consumer_and_is_not_acknowledged() {
+    let stage = stage("consumer").await;
+    stage.create_stream().await;
+    let context = jetstream::new(stage.nats.clone());
+    context.publish(format!("{}.x", stage.namespace), "no Event".into()).await.unwrap().await.unwrap();
+    for language in Language::ALL {
+        let durable = format!("{language:?}");
+        let arguments = ["--server", &stage.nats_url, "--stream", &stage.namespace, "--durable", &durable];
+        let words = Consumer::new(language, "nats", &arguments).start(None).await.fails().await;
+        let place = format!("stream {}, message 1 is no Event that can be read", stage.namespace);
+        assert!(words.contains(&place), "{language:?}: {words}");
+        let stream = context.get_stream(&stage.namespace).await.unwrap();
+        let info = stream.consumer_info(&durable).await.unwrap();
+        assert_eq!((info.ack_floor.stream_sequence, info.num_ack_pending), (0, 1), "{language:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_event_is_refused_by_a_receiver_of_http() {
+    for language in Language::ALL {
+        let port = Port::reserve().unwrap();
+        let address = format!("127.0.0.1:{}", port.number());
+        let consumer = Consumer::new(language, "http", &["--address", &address]);
+        let _running = consumer.start(None).await;
+        let other = "content-type: application/json\r\nce-specversion: 1.0\r\nce-id: 1\r\nce-source: /x\r\nce-type: x.";
+        for (headers, words) in [
+            ("content-type: application/json".to_owned(), ""),
+            ("content-type: application/cloudevents+json".to_owned(), ""),
+            ("content-type: application/cloudevents-batch+json".to_owned(), ""),
+            (format!("{other}added"), "there is no attribute"),
+            (format!("{other}renamed"), ""),
+        ] {
+            let answer = post(&address, &headers).await;
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{language:?} on {headers}: {answer}");
+            assert!(answer.contains(words), "{language:?} on {headers}: {answer}");
+        }
+    }
+}
+
+/// The answer to a request whose body is a 7.
+async fn post(address: &str, headers: &str) -> String {
+    let connect = || TcpStream::connect(address);
+    let mut stream = tidings_testbed::wait::eventually(support::SOON, "a receiver", connect).await.unwrap();
+    let request =
+        format!("POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\ncontent-length: 1\r\n\r\n7");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
