@@ -6,11 +6,11 @@
 mod readers;
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_nats::jetstream;
 use kube::ResourceExt as _;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams};
 use readers::{Consumer, Language, Read};
 use serde_json::{Value, json};
 use support::{Stage, stage};
@@ -26,32 +26,70 @@ const TODOS: usize = 10;
 /// After so many Events it is stopped.
 const FIRST: usize = 7;
 
-/// Stops the consumer in the middle, and starts it again later.
-async fn goes_on(language: Language, from: &'static str, sink: Value, arguments: &[&str], stage: &Stage) {
+/// How the consumer ends in the middle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Stopped,
+    Killed,
+}
+
+/// Ends the consumer in the middle, and starts it again later.
+async fn goes_on(
+    language: Language,
+    end: End,
+    from: &'static str,
+    sink: Value,
+    arguments: &[&str],
+    stage: &Stage,
+) {
     let consumer = Consumer::new(language, from, arguments);
-    let running = consumer.start(None).await;
-    let name = format!("{language:?}").to_lowercase();
+    let mut running = consumer.start(None).await;
+    let name = format!("{language:?}-{end:?}").to_lowercase();
     stage.subscribe(&name, |spec| spec["sink"] = sink).await;
     stage.says(&name, "Delivering", "True", "Synchronized").await;
-    for number in 0..TODOS {
-        stage.write(&format!("{name}-{number}"), "one").await;
+    let todos: Vec<_> = (0..TODOS).map(|number| format!("{name}-{number}")).collect();
+    for todo in &todos {
+        stage.write(todo, "one").await;
     }
-    let heard = running.stop_after(FIRST).await;
-    for number in 0..TODOS {
-        stage.write(&format!("{name}-{number}"), "two").await;
-    }
-    let rest = 2 * TODOS - heard;
-    let Read { events, fold } = consumer.start(Some(rest)).await.end().await;
-    assert_eq!(events.len(), rest);
+    let fold = match end {
+        End::Stopped => {
+            let heard = running.stop_after(FIRST).await;
+            write_again(stage, &todos).await;
+            // Exactly what was not folded is still there.
+            let rest = 2 * TODOS - heard;
+            let Read { events, fold } = consumer.start(Some(rest)).await.end().await;
+            assert_eq!(events.len(), rest);
+            fold
+        }
+        End::Killed => {
+            let id = |event: &Value| event["id"].as_str().unwrap().to_owned();
+            let heard = running.kill_after(FIRST).await;
+            let mut ids: BTreeSet<_> = heard.iter().map(id).collect();
+            write_again(stage, &todos).await;
+            running = consumer.start(None).await;
+            while ids.len() < 2 * TODOS {
+                ids.insert(id(&running.next().await));
+            }
+            running.stop_after(0).await;
+            consumer.start(Some(0)).await.end().await.fold
+        }
+    };
     let versions = |(key, object): (&String, &Value)| {
         (key.clone(), object["metadata"]["resourceVersion"].as_str().unwrap().to_owned())
     };
     let folded: BTreeMap<_, _> = fold.as_object().unwrap().iter().map(versions).collect();
-    assert_eq!(folded, held(stage).await, "{language:?}");
-    for todo in stage.todos().list(&ListParams::default()).await.unwrap() {
-        stage.delete(&todo.name_any()).await;
+    assert_eq!(folded, held(stage).await, "{language:?} {end:?}");
+    // For what comes after it.
+    stage.subscriptions().delete(&name, &DeleteParams::default()).await.unwrap();
+    for todo in &todos {
+        stage.delete(todo).await;
     }
-    stage.subscriptions().delete(&name, &kube::api::DeleteParams::default()).await.unwrap();
+}
+
+async fn write_again(stage: &Stage, todos: &[String]) {
+    for todo in todos {
+        stage.write(todo, "two").await;
+    }
 }
 
 /// The versions that the API server holds, by namespace/name.
@@ -71,7 +109,15 @@ async fn a_stopped_consumer_of_nats_goes_on_where_it_was() {
         create_stream(&stage.nats, &stream).await.unwrap();
         let subject = format!("{stream}.{{name}}.{{change}}");
         let sink = json!({"nats": {"servers": [stage.nats_url], "subject": subject}});
-        goes_on(language, "nats", sink, &["--server", &stage.nats_url, "--stream", &stream], &stage).await;
+        goes_on(
+            language,
+            End::Stopped,
+            "nats",
+            sink,
+            &["--server", &stage.nats_url, "--stream", &stream],
+            &stage,
+        )
+        .await;
     }
 }
 
@@ -85,7 +131,7 @@ async fn a_stopped_consumer_of_kafka_goes_on_where_it_was() {
         kafka.create_topic(&topic, 3, &[]).await.unwrap();
         let sink = json!({"kafka": {"brokers": [address], "topic": topic, "tombstones": true}});
         let arguments = ["--server", &address, "--topic", &topic, "--group", &topic];
-        goes_on(language, "kafka", sink, &arguments, &stage).await;
+        goes_on(language, End::Stopped, "kafka", sink, &arguments, &stage).await;
     }
 }
 
@@ -102,7 +148,11 @@ async fn a_stopped_consumer_of_rabbitmq_goes_on_where_it_was() {
         }});
         let queue = format!("{language:?}");
         let arguments = ["--server", &rabbitmq.url(), "--exchange", exchange, "--queue", &queue];
-        goes_on(language, "rabbitmq", sink, &arguments, &stage).await;
+        goes_on(language, End::Stopped, "rabbitmq", sink.clone(), &arguments, &stage).await;
+        // Another queue, since the first still gets everything, and the exchange has new Events only.
+        let queue = format!("{language:?}-killed");
+        let arguments = ["--server", &rabbitmq.url(), "--exchange", exchange, "--queue", &queue];
+        goes_on(language, End::Killed, "rabbitmq", sink, &arguments, &stage).await;
 
         let missing = ["--server", &rabbitmq.url(), "--exchange", "nowhere", "--queue", &queue];
         let words = Consumer::new(language, "rabbitmq", &missing).start(None).await.fails().await;
@@ -125,7 +175,9 @@ async fn a_stopped_receiver_of_http_goes_on_where_it_was() {
         let port = Port::reserve().unwrap();
         let address = format!("127.0.0.1:{}", port.number());
         let sink = json!({"http": {"url": format!("http://{address}/events")}});
-        goes_on(language, "http", sink, &["--address", &address], &stage).await;
+        for end in [End::Stopped, End::Killed] {
+            goes_on(language, end, "http", sink.clone(), &["--address", &address], &stage).await;
+        }
     }
 }
 

@@ -97,11 +97,31 @@ impl Consumer {
 // === impl Running ===
 
 impl Running {
+    /// The next Event that it reads.
+    pub(crate) async fn next(&mut self) -> Value {
+        let line = timeout(PATIENCE, self.output.next_line()).await;
+        let line = line.unwrap_or_else(|_| panic!("{:?} reads nothing", self.language)).unwrap();
+        line.unwrap_or_else(|| panic!("{:?} has ended", self.language)).parse().unwrap()
+    }
+
+    /// Kills it after `count` Events more, wherever it is then. What it has read.
+    pub(crate) async fn kill_after(mut self, count: usize) -> Vec<Value> {
+        let mut events = Vec::new();
+        for _ in 0..count {
+            events.push(self.next().await);
+        }
+        self.process.kill().await.unwrap();
+        // And what it had said by then.
+        while let Some(line) = self.output.next_line().await.unwrap() {
+            events.push(line.parse().unwrap());
+        }
+        events
+    }
+
     /// Waits until it has read `count` Events more, and stops it as Kubernetes would. How many it has read.
     pub(crate) async fn stop_after(mut self, count: usize) -> usize {
         for _ in 0..count {
-            let line = timeout(PATIENCE, self.output.next_line()).await;
-            line.unwrap_or_else(|_| panic!("{:?} reads nothing", self.language)).unwrap().unwrap();
+            self.next().await;
         }
         let pid = Pid::from_raw(self.process.id().unwrap().try_into().unwrap());
         kill(pid, Signal::SIGTERM).unwrap();

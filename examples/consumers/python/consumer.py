@@ -27,7 +27,7 @@ class Consumer:
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--database", default="todos.db", help="SQLite file of what is folded (default: %(default)s)")
-        parser.add_argument("--count", type=int, help="end after so many Events, and print what was folded as JSON")
+        parser.add_argument("--count", type=int, help="end after so many Events (or none), and print what is folded as JSON")
         parser.add_argument("--json", action="store_true", help="print whole Events, in the JSON format of CloudEvents")
         self.options = parser.parse_args()
         self._fold = Fold(self.options.database)

@@ -20,7 +20,7 @@ pub(crate) struct Options {
     /// SQLite file of what is folded
     #[arg(long, global = true, default_value = "todos.db", value_name = "FILE")]
     database: PathBuf,
-    /// End after so many Events, and print what was folded as JSON
+    /// End after so many Events (or none), and print what is folded as JSON
     #[arg(long, global = true)]
     count: Option<usize>,
     /// Print whole Events, in the JSON format of CloudEvents
@@ -53,6 +53,9 @@ impl Consumer {
                 signals.recv().await;
                 stop.cancel();
             });
+        }
+        if count == Some(0) {
+            stop.cancel();
         }
         let progress = Mutex::new(Progress { fold: Fold::open(&database)?, taken: 0 });
         Ok(Self { count, json, progress, stop })
