@@ -142,7 +142,7 @@ impl Tier {
                 Tests(vec!["--workspace", "--lib", "--bins"]),
                 Tests(vec!["--workspace", "--doc"]),
                 Integration("config", &[]),
-                Integration("testbed", &["architecture"]),
+                Integration("testbed", &["architecture", "guarantees"]),
             ],
             Self::Model => vec![Integration("core", &[])],
             Self::Broker => vec![
