@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import NoReturn
 
 from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.formats.json import JSONFormat
@@ -80,6 +79,9 @@ def readable(place: str, read: Callable[[], BaseCloudEvent]) -> BaseCloudEvent:
         raise Unreadable(f"{place} is no Event that can be read: {error!r}") from error
 
 
-def fail(error: Exception) -> NoReturn:
-    """Ends with an error. Who restarts the consumer has lost nothing, since only what is folded was acknowledged."""
-    sys.exit(f"error: {error if str(error) else repr(error)}")
+def run(main: Callable[[], None]) -> None:
+    """Says in a line what went wrong. Who restarts the consumer has lost nothing, since only what is folded was acknowledged."""
+    try:
+        main()
+    except Exception as error:
+        sys.exit(f"error: {error!r}")

@@ -8,7 +8,7 @@ from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from cloudevents.core.formats.json import JSONFormat
 
-from consumer import Consumer, Unreadable, readable
+from consumer import Consumer, Unreadable, readable, run
 
 # Larger than any object of Kubernetes, and enough for a batch of usual ones.
 MAX_BODY = 32 * 1024 * 1024
@@ -52,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
             self.log_error("unable to take in what came: %r", error)
             return self.answer(503)
         # A status of 2xx is the acknowledgement, so this is the first moment for it.
-        self.close_connection = consumer.is_done
+        self.close_connection |= consumer.is_done
         self.answer(204)
 
     def answer(self, status: int, words: str = "") -> None:
@@ -83,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -8,7 +8,7 @@ from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
 from confluent_kafka import Consumer as KafkaConsumer
 from confluent_kafka import KafkaException, Message
 
-from consumer import Consumer, Unreadable, fail, readable, server
+from consumer import Consumer, readable, run, server
 
 
 def read(record: Message) -> BaseCloudEvent:
@@ -56,12 +56,10 @@ def main() -> None:
     kafka.subscribe([consumer.options.topic])
     try:
         consume(consumer, kafka)
-    except (KafkaException, Unreadable) as error:
-        fail(error)
     finally:
         kafka.close()
     consumer.finish()
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import sys
 
 import nats
 from cloudevents.core.base import BaseCloudEvent
@@ -9,7 +10,7 @@ from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from consumer import BATCH, Consumer, Unreadable, fail, readable, server
+from consumer import BATCH, Consumer, readable, run, server
 
 
 def read(message: Msg) -> BaseCloudEvent:
@@ -18,8 +19,12 @@ def read(message: Msg) -> BaseCloudEvent:
     return readable(place, lambda: from_http_event(HTTPMessage(message.headers or {}, message.data)))
 
 
+async def complain(error: Exception) -> None:
+    print(f"waiting for NATS: {error!r}", file=sys.stderr)
+
+
 async def consume(consumer: Consumer) -> None:
-    connection = await nats.connect(consumer.options.server)
+    connection = await nats.connect(consumer.options.server, error_cb=complain)
     config = ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, max_ack_pending=BATCH)
     # The server keeps under this name how far we are.
     subscription = await connection.jetstream().pull_subscribe(
@@ -44,12 +49,9 @@ def main() -> None:
     parser.add_argument("--stream", default="todos")
     parser.add_argument("--durable", default="todos-example")
     consumer = Consumer(parser)
-    try:
-        asyncio.run(consume(consumer))
-    except (nats.errors.Error, OSError, Unreadable) as error:
-        fail(error)
+    asyncio.run(consume(consumer))
     consumer.finish()
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

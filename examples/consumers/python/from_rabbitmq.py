@@ -5,9 +5,8 @@ import argparse
 import pika
 from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.bindings.rabbitmq import RabbitMQMessage, from_rabbitmq_event
-from pika.exceptions import AMQPError
 
-from consumer import BATCH, Consumer, Unreadable, fail, readable, server
+from consumer import BATCH, Consumer, readable, run, server
 
 
 def read(queue: str, properties: pika.BasicProperties, body: bytes) -> BaseCloudEvent:
@@ -41,12 +40,9 @@ def main() -> None:
     parser.add_argument("--queue", default="todos-example", help="made if it is not there (default: %(default)s)")
     parser.add_argument("--exchange", default="todos", help="of which the queue gets everything (default: %(default)s)")
     consumer = Consumer(parser)
-    try:
-        consume(consumer)
-    except (AMQPError, Unreadable) as error:
-        fail(error)
+    consume(consumer)
     consumer.finish()
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -51,6 +51,9 @@ pub(crate) async fn consume(consumer: &Consumer, Kafka { server, topic, group }:
         // A tombstone says nothing that the Event before it has not said.
         let events = records.iter().filter(|record| record.payload().is_some()).map(read);
         consumer.take(&events.collect::<Result<Vec<_>>>()?)?;
+        if records.is_empty() {
+            continue;
+        }
         let stored = records.iter().try_for_each(|record| kafka.store_offset_from_message(record));
         if let Err(error) = stored.and_then(|()| kafka.commit_consumer_state(CommitMode::Sync)) {
             // The partition went to somebody else meanwhile, most likely. Who has it reads this again.
