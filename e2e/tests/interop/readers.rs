@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,9 +13,9 @@ use serde_json::Value;
 use tidings_testbed::binaries::Binary;
 use tidings_testbed::folder::Folder;
 use tidings_testbed::tidings::{Profile, build_binary};
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
-use tokio::sync::OnceCell;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::{OnceCell, mpsc};
 use tokio::time::timeout;
 
 /// For everything that is read, on a machine that compiles meanwhile.
@@ -39,7 +40,7 @@ pub(crate) struct Consumer {
 pub(crate) struct Running {
     language: Language,
     process: Child,
-    output: Lines<BufReader<ChildStdout>>,
+    output: mpsc::Receiver<String>,
 }
 
 /// What one has read that has ended well.
@@ -63,6 +64,11 @@ impl Consumer {
     pub(crate) fn new(language: Language, from: &'static str, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(ToString::to_string).collect();
         Self { language, from, arguments, folder: Folder::temporary("consumer").unwrap() }
+    }
+
+    /// Lets it make what it needs at the broker: a queue gets only what comes when it is there.
+    pub(crate) async fn prepare(&self) {
+        self.start(Some(0)).await.end().await;
     }
 
     /// Starts it, for `count` Events or until it is stopped.
@@ -89,7 +95,14 @@ impl Consumer {
         command.current_dir(folder.path()).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
-        let output = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        // Read at once: who cannot print does not acknowledge, and is told again.
+        let (send, output) = mpsc::channel(10_000);
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let _ = send.send(line).await;
+            }
+        });
         Running { language: *language, process, output }
     }
 }
@@ -99,8 +112,8 @@ impl Consumer {
 impl Running {
     /// The next Event that it reads.
     pub(crate) async fn next(&mut self) -> Value {
-        let line = timeout(PATIENCE, self.output.next_line()).await;
-        let line = line.unwrap_or_else(|_| panic!("{:?} reads nothing", self.language)).unwrap();
+        let line = timeout(PATIENCE, self.output.recv()).await;
+        let line = line.unwrap_or_else(|_| panic!("{:?} reads nothing", self.language));
         line.unwrap_or_else(|| panic!("{:?} has ended", self.language)).parse().unwrap()
     }
 
@@ -112,20 +125,34 @@ impl Running {
         }
         self.process.kill().await.unwrap();
         // And what it had said by then.
-        while let Some(line) = self.output.next_line().await.unwrap() {
+        while let Some(line) = self.output.recv().await {
             events.push(line.parse().unwrap());
         }
         events
     }
 
-    /// Waits until it has read `count` Events more, and stops it as Kubernetes would. How many it has read.
-    pub(crate) async fn stop_after(mut self, count: usize) -> usize {
+    /// Waits until it has read `count` different Events, and stops it. Everything is sent at least once, so it may be more.
+    pub(crate) async fn reads(mut self, count: usize) -> Vec<Value> {
+        let (mut events, mut ids) = (Vec::new(), BTreeSet::new());
+        while ids.len() < count {
+            let event = self.next().await;
+            ids.insert(event["id"].to_string());
+            events.push(event);
+        }
+        self.stop_after(0).await;
+        events
+    }
+
+    /// Waits until it has read `count` Events more, and stops it as Kubernetes would. What it has read.
+    pub(crate) async fn stop_after(mut self, count: usize) -> Vec<Value> {
+        let mut events = Vec::new();
         for _ in 0..count {
-            self.next().await;
+            events.push(self.next().await);
         }
         let pid = Pid::from_raw(self.process.id().unwrap().try_into().unwrap());
         kill(pid, Signal::SIGTERM).unwrap();
-        count + self.ended().await.len()
+        events.extend(self.ended().await.iter().map(|line| line.parse::<Value>().unwrap()));
+        events
     }
 
     /// What it has read, when it has all of it.
@@ -150,7 +177,7 @@ impl Running {
         let language = self.language;
         let rest = async {
             let mut lines = Vec::new();
-            while let Some(line) = self.output.next_line().await.unwrap() {
+            while let Some(line) = self.output.recv().await {
                 lines.push(line);
             }
             (lines, self.process.wait_with_output().await.unwrap())
