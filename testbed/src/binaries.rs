@@ -1,7 +1,8 @@
 //! The components' programs: built or fetched once per version and kept in the cache, or found on the machine.
 //!
-//! Versions have one source, the `go.mod` files under `testbed/go` and the `pom.xml` under `testbed/java`; changing one
-//! there is all an upgrade takes. RabbitMQ alone is the machine's, since it comes only as a package of a distribution.
+//! Versions have one source, the `go.mod` files under `testbed/go`, the `pom.xml` under `testbed/java` and the
+//! `requirements.txt` of the examples; changing one there is all an upgrade takes. RabbitMQ alone is the machine's, since it
+//! comes only as a package of a distribution.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +14,12 @@ use crate::cache;
 mod build;
 mod installed;
 mod maven;
+mod python;
 pub mod tools;
 
 use installed::Installed;
 use maven::Project;
+use python::Environment;
 
 /// A program of the testbed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub enum Binary {
     Kafka,
     /// The RabbitMQ broker: a script that becomes the Erlang machine.
     Rabbitmq,
+    /// A Python with what the consumers of the examples need.
+    Python,
 }
 
 /// How one comes by a program.
@@ -41,6 +46,8 @@ enum Source {
     Go(Recipe),
     /// Jars fetched with Maven.
     Maven(Project),
+    /// Packages fetched with pip.
+    Python(Environment),
     /// Installed by somebody.
     Installed(fn() -> Option<Installed>, tools::Tool),
 }
@@ -68,6 +75,12 @@ const KAFKA: Project = Project {
     version: "kafka.version",
     seconds: 120,
 };
+const PYTHON: Environment = Environment {
+    list: "examples/consumers/python/requirements.txt",
+    text: include_str!("../../examples/consumers/python/requirements.txt"),
+    package: "cloudevents",
+    seconds: 60,
+};
 
 // === impl Binary ===
 
@@ -85,14 +98,17 @@ impl Binary {
             Self::NatsServer => "nats-server",
             Self::Kafka => "kafka",
             Self::Rabbitmq => "rabbitmq-server",
+            Self::Python => "python",
         }
     }
 
-    /// The version in use, without a leading `v`, such as `1.36.3`. Empty for one that somebody has to install first.
+    /// The version in use, without a leading `v`, such as `1.36.3`; of Python, that of its packages. Empty for one that
+    /// somebody has to install first.
     pub fn version(self) -> String {
         match self.source() {
             Source::Go(Recipe { module, requirement, .. }) => module.version_of(requirement).to_owned(),
             Source::Maven(project) => project.version().to_owned(),
+            Source::Python(environment) => environment.version(),
             Source::Installed(find, _) => find().map(|installed| installed.version).unwrap_or_default(),
         }
     }
@@ -104,15 +120,21 @@ impl Binary {
             return Ok(find().with_context(|| format!("{} is gone", tool.name))?.program);
         }
         // A folder per version, so that the program keeps its name, in `ps` and in a PATH.
-        Ok(cache::folder("bin")?.join(format!("{}-{}", self.name(), self.version())).join(self.name()))
+        let folder = cache::folder("bin")?.join(format!("{}-{}", self.name(), self.version()));
+        Ok(match self.source() {
+            Source::Python(_) => Environment::interpreter(&folder),
+            _ => folder.join(self.name()),
+        })
     }
 
     /// The program, built or fetched now if the cache does not have it: minutes the first time, nothing later. Blocks;
     /// progress goes to stderr. Two processes that ask at once do not do it twice.
     pub fn ensure(self) -> Result<PathBuf> {
         let path = self.path()?;
-        if let Source::Maven(_) = self.source() {
-            tools::require(&[tools::JAVA])?;
+        match self.source() {
+            Source::Maven(_) => tools::require(&[tools::JAVA])?,
+            Source::Python(_) => tools::require(&[tools::PYTHON])?,
+            _ => {}
         }
         if !path.exists() {
             let lock = cache::root()?.join("build.lock");
@@ -140,6 +162,7 @@ impl Binary {
                 tools::require(&tools::KAFKA)?;
                 project.fetch(self.name(), path)
             }
+            Source::Python(environment) => environment.make(path),
             Source::Installed(_, tool) => bail!("{} is gone from {}", tool.name, path.display()),
         }
     }
@@ -158,6 +181,7 @@ impl Binary {
             }
             Self::Kafka => Source::Maven(KAFKA),
             Self::Rabbitmq => Source::Installed(installed::rabbitmq, tools::RABBITMQ),
+            Self::Python => Source::Python(PYTHON),
         }
     }
 }
@@ -191,13 +215,19 @@ impl Module {
     }
 }
 
-/// The `folder` of this crate in which `file` pins a version.
-fn pinned(folder: &str, file: &str) -> Result<PathBuf> {
-    let path = crate::root()?.join("testbed").join(folder);
-    if !fs::exists(path.join(file))? {
+/// The file of the checkout that pins versions.
+fn pinned_file(file: &str) -> Result<PathBuf> {
+    let path = crate::root()?.join(file);
+    if !fs::exists(&path)? {
         bail!("{} is gone: has the checkout moved since this program was compiled?", path.display());
     }
     Ok(path)
+}
+
+/// The `folder` of this crate in which `file` pins a version.
+fn pinned(folder: &str, file: &str) -> Result<PathBuf> {
+    let file = pinned_file(&format!("testbed/{folder}/{file}"))?;
+    Ok(file.parent().context("a file without a folder")?.to_owned())
 }
 
 #[cfg(test)]
@@ -206,7 +236,7 @@ mod tests {
 
     #[test]
     fn every_program_we_make_has_a_version_pinned_in_the_checkout() {
-        for binary in Binary::USUAL.into_iter().chain([Binary::Kafka]) {
+        for binary in Binary::USUAL.into_iter().chain([Binary::Kafka, Binary::Python]) {
             assert!(
                 binary.version().split('.').count() == 3,
                 "{binary:?} has version {:?}",

@@ -143,6 +143,22 @@ impl Receiver {
         }
     }
 
+    /// Where an application of its own can hear the same: arguments of the consumers in `examples/consumers`. Nothing for
+    /// HTTP, which only one hears.
+    pub fn consumer(&self) -> Option<String> {
+        let place = &self.place;
+        match &self.broker {
+            Broker::Nats(nats) => Some(format!("nats --server {} --stream {place}", nats.url())),
+            Broker::Kafka(kafka) => {
+                Some(format!("kafka --server {} --topic {place}", kafka.address(Listener::Plain)))
+            }
+            Broker::Rabbitmq(rabbitmq) => {
+                Some(format!("rabbitmq --server {} --exchange {place}", rabbitmq.url()))
+            }
+            Broker::Http(_) => None,
+        }
+    }
+
     /// The Secret `broker`, which the service account `default` of `namespace` may read, as YAML; empty where the sink
     /// needs none.
     pub fn secret(&self, namespace: &str) -> String {

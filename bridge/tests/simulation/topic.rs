@@ -31,6 +31,8 @@ pub(crate) struct Topic {
     pub(crate) ghosts: BTreeSet<Place>,
     /// The newest revision when the last process began: what is told up to it may have been told before.
     begun: u64,
+    /// The life that was told last of what came too late to count.
+    late: BTreeMap<Place, String>,
     /// Last told as `left`.
     left: BTreeSet<Place>,
     /// The broker said, and the process heard, that it has these.

@@ -86,6 +86,17 @@ pub const RABBITMQ: Tool = Tool {
     install: "package rabbitmq-server (Debian 12 or newer), or from https://www.rabbitmq.com",
 };
 
+/// Reads Events with the official SDK.
+pub const PYTHON: Tool = Tool {
+    name: "python3",
+    purpose: "runs the consumers of examples/consumers/python, which tests read Events with",
+    debian: "python3 python3-venv",
+    // Fails where Debian has left out what makes virtual environments.
+    version: &["-c", "import ensurepip, platform; print(platform.python_version())"],
+    minimum: || Some([3, 10, 0]),
+    install: "package python3-venv (Debian), python3 (Fedora, Alpine)",
+};
+
 const CC: Tool = Tool {
     name: "cc",
     purpose: "compiles the C parts of Rust dependencies (TLS)",
@@ -102,7 +113,7 @@ pub const BUILD: [Tool; 3] = [GO, SETPRIV, SETSID];
 pub const KAFKA: [Tool; 4] = [JAVA, MAVEN, SETPRIV, SETSID];
 
 /// What everything in this repository takes, besides Rust itself and what compiles C.
-pub const ALL: [Tool; 7] = [GO, CC, SETPRIV, SETSID, JAVA, MAVEN, RABBITMQ];
+pub const ALL: [Tool; 8] = [GO, CC, SETPRIV, SETSID, JAVA, MAVEN, RABBITMQ, PYTHON];
 
 /// A tool that cannot be used, and why.
 #[derive(Debug)]

@@ -228,9 +228,13 @@ impl Stage {
              export KUBECONFIG={kubeconfig}\n  \
              kubectl -n {namespace} get todos,subscriptions     # cargo xtask env has kubectl's PATH\n  \
              kubectl -n {namespace} edit todo bread             # and watch the event arrive here\n  \
-             {} watch todos.k8sasbackend.com -A -o json\n",
+             {} watch todos.k8sasbackend.com -A -o json",
             program.display()
         );
+        if let Some(consumer) = self.receiver.consumer() {
+            println!("  cargo run -p tidings-consumers -- {consumer}   # an application; examples/consumers");
+        }
+        println!();
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
 use super::{chaos, in_ci, install, root, table};
@@ -63,8 +63,10 @@ enum Step {
     Tests(Vec<&'static str>),
     /// `cargo test` of integration tests: all of the crate in a folder, or those named.
     Integration(&'static str, &'static [&'static str]),
-    /// The same, with a broker that not every machine has: skipped where it is missing, but for CI.
-    Broker(Binary, &'static str, &'static [&'static str]),
+    /// The same, but for those named.
+    Others(&'static str, &'static [&'static str]),
+    /// The same, with programs that not every machine has: skipped where one is missing, but for CI.
+    With(&'static [Binary], &'static str, &'static [&'static str]),
     /// cargo-deny.
     Deny,
     /// `cargo xtask demo --once`.
@@ -128,7 +130,7 @@ impl Tier {
     }
 
     fn steps(self) -> Vec<Step> {
-        use Step::{Broker, Chaos, Check, Demo, Deny, Integration, Tests};
+        use Step::{Chaos, Check, Demo, Deny, Integration, Others, Tests, With};
         match self {
             Self::Lint => vec![
                 Check("format (fix with `cargo fmt --all`)", vec!["fmt", "--all", "--check"]),
@@ -140,13 +142,13 @@ impl Tier {
                 Tests(vec!["--workspace", "--lib", "--bins"]),
                 Tests(vec!["--workspace", "--doc"]),
                 Integration("config", &[]),
-                Integration("testbed", &["architecture"]),
+                Integration("testbed", &["architecture", "guarantees"]),
             ],
             Self::Model => vec![Integration("core", &[])],
             Self::Broker => vec![
                 Integration("testbed", &["nats", "cleanup"]),
-                Broker(Binary::Kafka, "testbed", &["kafka"]),
-                Broker(Binary::Rabbitmq, "testbed", &["rabbitmq"]),
+                With(&[Binary::Kafka], "testbed", &["kafka"]),
+                With(&[Binary::Rabbitmq], "testbed", &["rabbitmq"]),
                 Integration("sinks", &[]),
             ],
             Self::Api => vec![
@@ -155,7 +157,11 @@ impl Tier {
                 Integration("bridge", &[]),
                 Integration("cli", &[]),
             ],
-            Self::E2e => vec![Integration("e2e", &[]), Demo],
+            Self::E2e => vec![
+                Others("e2e", &["consumers", "interop"]),
+                With(&[Binary::Kafka, Binary::Rabbitmq, Binary::Python], "e2e", &["consumers", "interop"]),
+                Demo,
+            ],
             Self::Chaos => vec![Chaos],
         }
     }
@@ -201,21 +207,24 @@ impl Step {
             }
             Self::Tests(arguments) => run::tests(&arguments, context.color, report)?,
             Self::Integration(folder, names) => {
-                if names.is_empty() && !has_tests(folder)? {
+                let all = integration_tests(folder)?;
+                if names.is_empty() && all.is_empty() {
                     return Ok(());
                 }
-                let manifest = format!("{folder}/Cargo.toml");
-                let mut arguments = vec!["--manifest-path", &manifest];
-                for name in if names.is_empty() { &["*"] } else { names } {
-                    arguments.extend(["--test", name]);
-                }
-                run::tests(&arguments, context.color, report)?;
+                integration(folder, if names.is_empty() { &["*"] } else { names }, context, report)?;
             }
-            Self::Broker(binary, folder, names) => match binary.ensure() {
-                Ok(_) => Self::Integration(folder, names).run(context, report)?,
-                Err(error) if in_ci() => report.fail(format!("{error:#}")),
-                Err(error) => report.skip(format!("{error:#}")),
-            },
+            Self::Others(folder, names) => {
+                let all = integration_tests(folder)?;
+                let others = all.iter().map(String::as_str).filter(|name| !names.contains(name));
+                integration(folder, &others.collect::<Vec<_>>(), context, report)?;
+            }
+            Self::With(binaries, folder, names) => {
+                match binaries.iter().try_for_each(|binary| binary.ensure().map(drop)) {
+                    Ok(()) => Self::Integration(folder, names).run(context, report)?,
+                    Err(error) if in_ci() => report.fail(format!("{error:#}")),
+                    Err(error) => report.skip(format!("{names:?} of {folder}: {error:#}")),
+                }
+            }
             Self::Deny => deny::check(context.install, report)?,
             Self::Chaos => {
                 let runtime = tokio::runtime::Runtime::new()?;
@@ -264,15 +273,28 @@ impl Report {
     }
 }
 
-/// Whether the crate in `folder` has integration tests; cargo takes it for a mistake to ask for those of one that has none.
-fn has_tests(folder: &str) -> Result<bool> {
+/// Runs the integration tests `names` of the crate in `folder`.
+fn integration(folder: &str, names: &[&str], context: &Context, report: &mut Report) -> Result<()> {
+    let manifest = format!("{folder}/Cargo.toml");
+    let mut arguments = vec!["--manifest-path", &manifest];
+    for name in names {
+        arguments.extend(["--test", name]);
+    }
+    run::tests(&arguments, context.color, report)
+}
+
+/// The integration tests of the crate in `folder`; cargo takes it for a mistake to ask for those of one that has none.
+fn integration_tests(folder: &str) -> Result<Vec<String>> {
     let folder = root()?.join(folder).join("tests");
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(false) };
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(Vec::new()) };
+    let mut names = Vec::new();
     for entry in entries {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").exists() {
-            return Ok(true);
+            let name = path.file_stem().context("a test without a name")?;
+            names.push(name.to_string_lossy().into_owned());
         }
     }
-    Ok(false)
+    names.sort();
+    Ok(names)
 }
