@@ -3,6 +3,7 @@
 //! Before: bridge/src/deliver.rs
 //! Next: bridge/src/deliver/lane/outlet.rs
 
+mod answers;
 mod orders;
 mod outlet;
 mod terms;
@@ -12,13 +13,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, OptionFuture};
-use tidings_core::delivery::{Rejection, Verdict};
 use tidings_core::event::{Death, Event};
 use tidings_sinks::sink::NotReady;
 use tokio::sync::{Notify, mpsc, watch};
 
-use self::outlet::{Outlet, Said};
-use self::terms::{LastTerms, Terms};
+use self::outlet::Outlet;
 use super::{Aim, Farewell, HELD, HELD_BYTES, LaneReport, Source, SourceChange};
 use crate::clock::Clock;
 use crate::journal::{Room, Taken};
@@ -253,134 +252,6 @@ impl Worker {
             self.metrics.sent.inc_by(sent);
             self.lock().sent += sent;
         }
-    }
-
-    fn hear(&mut self, said: Said) {
-        match said {
-            Said::Checked(ready) => {
-                if self.main.checked(ready)
-                    && let Some(Err(not_ready)) = &self.main.ready
-                {
-                    self.not_ready(not_ready, "the sink is not ready");
-                }
-            }
-            Said::Answered(batch) => {
-                let (settings, now) = (self.aim.settings, self.clock.unix_millis());
-                let mut terms = Terms { settings, now, shrunk: 0 };
-                let verdicts = self.main.answered(batch, self.clock, &mut terms);
-                self.lock().shrunk += terms.shrunk;
-                self.settle(verdicts);
-            }
-        }
-    }
-
-    fn hear_of_dead(&mut self, said: Said) {
-        let Some(dead) = &mut self.dead else { return };
-        match said {
-            Said::Checked(ready) => {
-                if dead.checked(ready)
-                    && let Some(Err(not_ready)) = dead.ready.clone()
-                {
-                    self.not_ready(&not_ready, "the sink of dead letters is not ready");
-                }
-            }
-            Said::Answered(batch) => {
-                let verdicts = dead.answered(batch, self.clock, &mut LastTerms);
-                self.settle(verdicts);
-            }
-        }
-    }
-
-    fn not_ready(&self, not_ready: &NotReady, what: &'static str) {
-        tracing::warn!(reason = %not_ready.reason, message = %not_ready.message, "{what}");
-        self.lock().last_error = Some((self.clock.unix_seconds(), not_ready.message.clone()));
-    }
-
-    fn settle(&mut self, verdicts: Vec<Verdict<Arc<Opened>>>) {
-        let mut settled: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-        let mut blocked = false;
-        let report = self.report.clone();
-        let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut done = |held_bytes: &mut usize, entry: &Opened| {
-            *held_bytes -= entry.record.change.size();
-            settled.entry(entry.watch).or_default().push(entry.record.number);
-        };
-        for verdict in verdicts {
-            match verdict {
-                Verdict::Settled(entry) => {
-                    if entry.death.is_some() {
-                        report.dead_lettered += 1;
-                        self.metrics.dead_lettered.inc();
-                    } else {
-                        report.acked += 1;
-                        self.metrics.acked.inc();
-                    }
-                    done(&mut self.held_bytes, &entry);
-                }
-                Verdict::Retrying { reason, .. } => {
-                    report.retried += 1;
-                    self.metrics.retried.inc();
-                    report.last_error = Some((self.clock.unix_seconds(), reason));
-                }
-                Verdict::Blocked { entry, reason } => {
-                    let what = "an event was rejected; later events of its key wait";
-                    self.refused(&mut report, &entry, &reason, what);
-                    blocked = true;
-                }
-                Verdict::Aside { entry, reason, attempts } => {
-                    let what = "an event was rejected, and goes to the dead letters";
-                    self.refused(&mut report, &entry, &reason, what);
-                    self.put_aside(&entry, &reason, attempts);
-                }
-                Verdict::Dropped { entry, reason } => {
-                    self.refused(&mut report, &entry, &reason, "an event was rejected, and is left out");
-                    report.dropped += 1;
-                    self.metrics.dropped.inc();
-                    done(&mut self.held_bytes, &entry);
-                }
-            }
-        }
-        drop(report);
-        self.settled(settled);
-        if blocked {
-            self.skip();
-        }
-    }
-
-    fn settled(&self, settled: BTreeMap<u64, Vec<u64>>) {
-        for (watch, numbers) in settled {
-            if let Some(source) = self.sources.get(&watch) {
-                source.journal.settle(source.slot, &numbers);
-            }
-        }
-    }
-
-    /// The Event is settled when the dead letters have it.
-    fn put_aside(&mut self, entry: &Opened, reason: &Rejection, attempts: u32) {
-        let event = entry.event(&self.sources);
-        let destination = event.map(|event| self.main.target.encoder.encode(&event).destination);
-        let destination = destination.unwrap_or_default();
-        let death = Death::new(reason, attempts, self.aim.sink.clone(), &destination);
-        // The target of one that is not wanted says why nothing goes there.
-        let dead = self.dead.get_or_insert_with(|| {
-            let none = NotReady::new("NoDeadLetters", "spec.delivery.deadLetter is not given");
-            Outlet::new(Arc::new(tidings_sinks::Target::unusable(none)), self.aim.settings)
-        });
-        // What was shrunk for the sink may be whole for another one.
-        let dead_letter = Opened { death: Some(Arc::new(death)), as_reference: false, ..entry.copy() };
-        dead.delivery.push(entry.record.change.key(), Arc::new(dead_letter));
-    }
-
-    /// Says of an Event that the broker will not take it.
-    fn refused(&self, report: &mut LaneReport, entry: &Opened, reason: &Rejection, what: &'static str) {
-        report.rejected += 1;
-        self.metrics.rejected.inc();
-        let Opened { record, watch, .. } = entry;
-        let key = record.change.key();
-        let subscription = self.sources.get(watch).map(|source| &*source.context.subscription);
-        let version = record.change.meta().map(|meta| meta.resource_version.0);
-        tracing::error!(subscription, %key, version, %reason, "{what}");
-        report.last_error = Some((self.clock.unix_seconds(), format!("{key}: {reason}")));
     }
 
     /// Another target, other settings or orders: what was refused may be taken now.

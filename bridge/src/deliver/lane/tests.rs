@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use async_trait::async_trait;
 use tidings_config::sink::stdout::StdoutFormat;
 use tidings_core::change::{Change, ChangeKind, ChangeKinds};
-use tidings_core::delivery::{Backoff, Outcome};
+use tidings_core::delivery::{Backoff, Outcome, Rejection};
 use tidings_core::event::EventContext;
 use tidings_core::known::Slot;
 use tidings_core::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};

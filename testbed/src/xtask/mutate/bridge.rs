@@ -7,12 +7,13 @@ const COMMAND: &str = "bridge/src/watch/driver/command.rs";
 const LISTS: &str = "bridge/src/watch/lists.rs";
 const READER: &str = "bridge/src/watch/reader.rs";
 const LANE: &str = "bridge/src/deliver/lane.rs";
+const ANSWERS: &str = "bridge/src/deliver/lane/answers.rs";
 
 pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "settle-before-ack",
         breaks: "a cursor moves by the broker's word only",
-        file: LANE,
+        file: ANSWERS,
         find: "Verdict::Retrying { reason, .. } => {",
         put: "Verdict::Retrying { reason, entry } => {
                     done(&mut usize::MAX.clone(), &entry);",
@@ -21,7 +22,7 @@ pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "dead-letter-settled-early",
         breaks: "a dead letter is settled when its sink has it",
-        file: LANE,
+        file: ANSWERS,
         find: "self.put_aside(&entry, &reason, attempts);",
         put: "self.put_aside(&entry, &reason, attempts);
                     done(&mut usize::MAX.clone(), &entry);",
