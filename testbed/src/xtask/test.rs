@@ -6,15 +6,18 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum as _};
 
 use super::{chaos, in_ci, install, root, table};
-use crate::binaries::{self, Binary};
+use crate::binaries;
+use crate::receiver::Kind;
 
 mod deny;
 mod run;
+mod tier;
 
 use run::Counts;
+use tier::{Step, Tier};
 
 #[derive(Debug, Args)]
 pub(super) struct Test {
@@ -23,28 +26,11 @@ pub(super) struct Test {
     /// Install what is missing (Debian packages where run as root, cargo-deny), as CI=true does too
     #[arg(long)]
     install: bool,
+    /// Of the tier broker, only what this kind of sink is held to, and the whole way through the bridge with it
+    #[arg(long, value_enum, value_name = "KIND")]
+    sink: Option<Kind>,
     #[command(flatten)]
     chaos: chaos::Chaos,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Tier {
-    /// Format, clippy with warnings denied, dependencies
-    Lint,
-    /// The documentation builds without a warning
-    Doc,
-    /// Tests beside the code, examples in the documentation, and those that need no server
-    Unit,
-    /// The core against a naive model
-    Model,
-    /// Sinks against real brokers
-    Broker,
-    /// The resources, the bridge and the command line against a real kube-apiserver
-    Api,
-    /// Everything together, and the demo
-    E2e,
-    /// Everything real broken at random while writers run, and nothing lost
-    Chaos,
 }
 
 /// How a tier went.
@@ -55,37 +41,19 @@ struct Report {
     notes: Vec<String>,
 }
 
-/// One thing a tier does.
-enum Step {
-    /// A cargo command that is one check.
-    Check(&'static str, Vec<&'static str>),
-    /// `cargo test` with these arguments.
-    Tests(Vec<&'static str>),
-    /// `cargo test` of integration tests: all of the crate in a folder, or those named.
-    Integration(&'static str, &'static [&'static str]),
-    /// The same, but for those named.
-    Others(&'static str, &'static [&'static str]),
-    /// The same, with programs that not every machine has: skipped where one is missing, but for CI.
-    With(&'static [Binary], &'static str, &'static [&'static str]),
-    /// cargo-deny.
-    Deny,
-    /// `cargo xtask demo --once`.
-    Demo,
-    /// Rounds of chaos.
-    Chaos,
-}
-
 /// What a step needs to know of the call.
 struct Context {
     install: bool,
+    sink: Option<Kind>,
     chaos: chaos::Chaos,
     color: bool,
 }
 
 /// Fails when any test of any tier fails.
-pub(super) fn test(Test { tiers, install, chaos }: Test) -> Result<ExitCode> {
+pub(super) fn test(Test { tiers, install, sink, chaos }: Test) -> Result<ExitCode> {
+    anyhow::ensure!(sink.is_none() || tiers == [Tier::Broker], "--sink is for `cargo xtask test broker`");
     let tiers = if tiers.is_empty() { Tier::value_variants() } else { tiers.as_slice() };
-    let context = Context { install: install || in_ci(), chaos, color: io::stdout().is_terminal() };
+    let context = Context { install: install || in_ci(), sink, chaos, color: io::stdout().is_terminal() };
     if context.install {
         install::prerequisites()?;
     }
@@ -116,60 +84,6 @@ pub(super) fn test(Test { tiers, install, chaos }: Test) -> Result<ExitCode> {
 // === impl Tier ===
 
 impl Tier {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Lint => "lint",
-            Self::Doc => "doc",
-            Self::Unit => "unit",
-            Self::Model => "model",
-            Self::Broker => "broker",
-            Self::Api => "api",
-            Self::E2e => "e2e",
-            Self::Chaos => "chaos",
-        }
-    }
-
-    fn steps(self) -> Vec<Step> {
-        use Step::{Chaos, Check, Demo, Deny, Integration, Others, Tests, With};
-        match self {
-            Self::Lint => vec![
-                Check("format (fix with `cargo fmt --all`)", vec!["fmt", "--all", "--check"]),
-                Check("clippy", vec!["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-                Deny,
-            ],
-            Self::Doc => vec![Check("documentation", vec!["doc", "--workspace", "--no-deps"])],
-            Self::Unit => vec![
-                Tests(vec!["--workspace", "--lib", "--bins"]),
-                Tests(vec!["--workspace", "--doc"]),
-                Integration("config", &[]),
-                Integration("testbed", &["architecture", "guarantees"]),
-            ],
-            Self::Model => vec![Integration("core", &[])],
-            Self::Broker => vec![
-                Integration("testbed", &["nats", "cleanup"]),
-                With(&[Binary::Kafka], "testbed", &["kafka"]),
-                With(&[Binary::Rabbitmq], "testbed", &["rabbitmq"]),
-                Integration("sinks", &[]),
-            ],
-            Self::Api => vec![
-                Integration("testbed", &["kubernetes"]),
-                Integration("crds", &[]),
-                Integration("bridge", &[]),
-                Integration("cli", &[]),
-            ],
-            Self::E2e => vec![
-                Others("e2e", &["consumers", "interop"]),
-                With(&[Binary::Kafka, Binary::Rabbitmq, Binary::Python], "e2e", &["consumers", "interop"]),
-                Demo,
-            ],
-            Self::Chaos => vec![Chaos],
-        }
-    }
-
-    fn needs_servers(self) -> bool {
-        matches!(self, Self::Broker | Self::Api | Self::E2e | Self::Chaos)
-    }
-
     fn run(self, context: &Context) -> Report {
         println!("\n=== {} ===", self.name());
         let started = Instant::now();
@@ -179,7 +93,7 @@ impl Tier {
         let servers = if self.needs_servers() { binaries::ensure_usual() } else { Ok(()) };
         match servers {
             Ok(()) => {
-                for step in self.steps() {
+                for step in self.steps(context.sink) {
                     if let Err(error) = step.run(context, &mut report) {
                         report.fail(format!("{error:#}"));
                     }
