@@ -172,6 +172,9 @@ impl Watch {
         on: ChangeKinds,
         effects: &mut Vec<Effect>,
     ) {
+        // A LIST left these to the stream, which brings them again.
+        let doubted = self.doubts.keys().filter(|(doubted, _)| *doubted == slot);
+        let doubted: Vec<_> = doubted.map(|(_, key)| key.clone()).collect();
         let Some(follower) = self.followers.get_mut(slot) else {
             return self.join(slot, selection, on, effects);
         };
@@ -185,20 +188,20 @@ impl Watch {
         let phase = match phase {
             Phase::Following => {
                 let mut view = self.told_view(slot);
-                view.keep_steady(&before, Some(Phase::NOWHERE));
+                view.keep_steady(&before, Some(Phase::NOWHERE), doubted);
                 self.entrance(slot, view, effects)
             }
             Phase::Seam { floor, mut view, .. } if matches!(self.stream, Stream::Snapshot { .. }) => {
-                view.keep_steady(&before, since);
+                view.keep_steady(&before, since, doubted);
                 Phase::Seam { floor, view, relist: true }
             }
             // The Watch may be behind what the view holds; changes per name still continue it.
             Phase::Seam { mut view, .. } => {
-                view.keep_steady(&before, since);
+                view.keep_steady(&before, since, doubted);
                 self.entrance(slot, view, effects)
             }
             Phase::Listing { mut view, held, .. } => {
-                view.keep_steady(&before, None);
+                view.keep_steady(&before, None, doubted);
                 view.begin_list();
                 let list = self.next_list(slot, effects);
                 Phase::Listing { list, since: self.newest, view, held }

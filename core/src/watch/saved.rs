@@ -250,7 +250,7 @@ impl Watch {
                 Phase::Following => {
                     let selection = follower.selection.clone();
                     let mut view = self.told_view(slot);
-                    view.keep_steady(&selection, Some(ResourceVersion::default()));
+                    view.keep_steady(&selection, Some(ResourceVersion::default()), []);
                     view
                 }
             };

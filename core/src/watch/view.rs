@@ -33,6 +33,10 @@ pub struct Streamed {
     /// by a crash, after which what came and went before is told.
     #[serde(skip)]
     since: Vec<Option<ResourceVersion>>,
+    /// What was left to the stream then: nothing of these was told by a LIST, so the stream tells all of it. Forgotten by a
+    /// crash too.
+    #[serde(skip)]
+    open: BTreeSet<ObjectKey>,
 }
 
 /// How a view is to be changed where it is stored.
@@ -51,7 +55,7 @@ impl Streamed {
         steady: impl IntoIterator<Item = Selection>,
     ) -> Self {
         let (continued, steady) = (continued.into_iter().collect(), steady.into_iter().collect());
-        Self { continued, steady, missed: BTreeSet::new(), since: Vec::new() }
+        Self { continued, steady, ..Self::default() }
     }
 
     /// Since when the name was selected all the time, and the view had it if it existed.
@@ -105,10 +109,17 @@ impl View {
     }
 
     /// The Subscription had everything of this selection `since` a version, or of what was decided, when it was edited. A
-    /// view that never had everything of any says nothing of that.
-    pub(super) fn keep_steady(&mut self, selection: &Selection, since: Option<ResourceVersion>) {
-        let Streamed { steady, since: known, .. } = &mut self.streamed;
+    /// view that never had everything of any says nothing of that. `open` are names that it left to the stream all the same.
+    pub(super) fn keep_steady(
+        &mut self,
+        selection: &Selection,
+        since: Option<ResourceVersion>,
+        open: impl IntoIterator<Item = ObjectKey>,
+    ) {
+        let Streamed { steady, since: known, continued, open: streamed, .. } = &mut self.streamed;
         if since.is_some() || !steady.is_empty() {
+            streamed.extend(continued.iter().cloned());
+            streamed.extend(open);
             // What was restored had everything of the first.
             known.resize_with(steady.len(), || None);
             steady.push(selection.clone());
@@ -128,7 +139,10 @@ impl View {
 
     /// Whether this version of a name that is not in the view came and went before the view began.
     pub(super) fn is_past(&self, key: &ObjectKey, version: ResourceVersion) -> bool {
-        self.streamed.steady_since(key).is_some_and(|since| version <= since)
+        let Streamed { continued, open, .. } = &self.streamed;
+        // What comes next under a name that the stream went on with is news, whatever its version.
+        let streamed = continued.contains(key) || open.contains(key);
+        !streamed && self.streamed.steady_since(key).is_some_and(|since| version <= since)
     }
 
     /// A version of this name is left out.
@@ -235,5 +249,33 @@ impl Told {
             Some(generation) if self.generation > 0 => generation.saturating_sub(self.generation + 1),
             _ => 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::object::Uid;
+    use crate::route::Namespaces;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new(Some("shop"), name)
+    }
+
+    #[test]
+    fn what_the_stream_goes_on_with_is_not_past_however_old_it_is() {
+        let shop = Selection { namespaces: Namespaces::Only(BTreeSet::from(["shop".to_owned()])) };
+        let told = Told { uid: Uid::new("u"), version: ResourceVersion(1), epoch: Epoch(0), generation: 0 };
+        let mut view: View = [(key("before"), told.clone()), (key("after"), told)].into_iter().collect();
+        view.end(&key("before"));
+        view.keep_steady(&shop, Some(ResourceVersion(600)), [key("doubted")]);
+        view.begin_list();
+        view.end(&key("after"));
+        let past = |name: &str, version| view.is_past(&key(name), ResourceVersion(version));
+        assert!(past("other", 600) && !past("other", 601));
+        // Its LIST left these to the stream: lives that ended there, before the edit or after it, and doubts.
+        assert_eq!(["before", "after", "doubted"].map(|name| past(name, 500)), [false; 3]);
     }
 }

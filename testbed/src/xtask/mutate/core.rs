@@ -6,6 +6,7 @@ const WATCH: &str = "core/src/watch.rs";
 const DECIDE: &str = "core/src/watch/decide.rs";
 const TELL: &str = "core/src/watch/tell.rs";
 const FOLLOWER: &str = "core/src/watch/follower.rs";
+const VIEW: &str = "core/src/watch/view.rs";
 const LISTING: &str = "core/src/watch/listing.rs";
 const SNAPSHOT: &str = "core/src/watch/snapshot.rs";
 const EVENT: &str = "core/src/event.rs";
@@ -205,6 +206,14 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         file: DELIVERY,
         find: "let of_key = of_key.min(most - batch.len());",
         put: "let of_key = of_key.min(most - batch.len());\n                self.waiting.insert((now, key.clone()));",
+        test: UNIT,
+    },
+    Mutation {
+        name: "past-though-streamed",
+        breaks: "what the stream goes on with is told, however old it is",
+        file: VIEW,
+        find: "let streamed = continued.contains(key) || open.contains(key);",
+        put: "let streamed = open.contains(key);",
         test: UNIT,
     },
     Mutation {
