@@ -80,8 +80,8 @@ pub struct Death {
     pub attempts: u32,
     /// `deadlettersink`: which sink did not take it.
     pub sink: Arc<str>,
-    /// `deadletterdestination`: where behind that it was to go.
-    pub destination: String,
+    /// `deadletterplace`: where behind that it was to go.
+    pub place: String,
 }
 
 /// The longest error that a dead letter carries, in bytes.
@@ -90,12 +90,12 @@ pub const MAX_ERROR: usize = 512;
 // === impl Death ===
 
 impl Death {
-    /// What is said of an Event that `sink` did not take at `destination`.
-    pub fn new(reason: &Rejection, attempts: u32, sink: Arc<str>, destination: &str) -> Self {
+    /// What is said of an Event that `sink` did not take at `place`.
+    pub fn new(reason: &Rejection, attempts: u32, sink: Arc<str>, place: &str) -> Self {
         let printable = |text: &str| text.replace(|c: char| c.is_control(), " ");
         let mut error = printable(&reason.to_string());
         error.truncate(error.floor_char_boundary(MAX_ERROR));
-        Self { reason: reason.word(), error, attempts, sink, destination: printable(destination) }
+        Self { reason: reason.word(), error, attempts, sink, place: printable(place) }
     }
 }
 
@@ -212,7 +212,7 @@ impl Event {
                 ("deadlettererror", Cow::Borrowed(&*death.error)),
                 ("deadletterattempts", Cow::Owned(death.attempts.to_string())),
                 ("deadlettersink", Cow::Borrowed(&*death.sink)),
-                ("deadletterdestination", Cow::Borrowed(&*death.destination)),
+                ("deadletterplace", Cow::Borrowed(&*death.place)),
             ]);
         }
         attributes

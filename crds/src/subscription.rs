@@ -197,7 +197,7 @@ pub struct DeliverySettings {
     /// what follows goes on. `Drop`: it is left out, logged and counted.
     pub on_reject: OnReject,
     /// Where dead letters go: the same broker at another place, or another one. They are the Events as they were, with the
-    /// attributes `deadletterreason`, `deadlettererror`, `deadletterattempts`, `deadlettersink` and `deadletterdestination`.
+    /// attributes `deadletterreason`, `deadlettererror`, `deadletterattempts`, `deadlettersink` and `deadletterplace`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = sink_rules()))]
     pub dead_letter: Option<SinkSettings>,

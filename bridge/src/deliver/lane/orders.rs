@@ -3,6 +3,7 @@
 //! Before: bridge/src/deliver/lane.rs
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tidings_core::object::ObjectKey;
 
@@ -79,6 +80,6 @@ fn outlets<'a>(main: &'a mut Outlet, dead: &'a mut Option<Outlet>) -> impl Itera
 }
 
 /// The `id` of its Event.
-fn id(opened: &Opened, sources: &BTreeMap<u64, std::sync::Arc<Source>>) -> Option<String> {
+fn id(opened: &Opened, sources: &BTreeMap<u64, Arc<Source>>) -> Option<String> {
     Some(opened.event(sources)?.id)
 }
