@@ -195,7 +195,7 @@ impl Owner {
                 Err(_) => self.pipeline.drop_unused().await,
             }
             // One read of each Watch may go beyond it, and what it brings may be told to each in its own way.
-            if self.memory.used() > self.memory.capacity() + ONE_READ * self.pipeline.watches().max(1) {
+            if self.memory.used() > self.memory.capacity() + ONE_READ {
                 self.trace.complain(format!("the Journals hold {} bytes in memory", self.memory.used()));
             }
             let subscriptions =
