@@ -69,6 +69,7 @@ struct Read {
 }
 
 /// A Change that was taken from a Journal.
+#[derive(Clone)]
 struct Opened {
     record: Arc<JournalRecord>,
     watch: u64,
@@ -144,10 +145,9 @@ impl Worker {
 
     /// Whether nothing is left for who says farewell like this.
     fn is_done(&self, farewell: Farewell) -> bool {
-        let mut outlets = [Some(&self.main), self.dead.as_ref()].into_iter().flatten();
-        let delivered = self.reading.is_none() && outlets.clone().all(|outlet| outlet.moving() == 0);
+        let delivered = self.reading.is_none() && self.outlets().all(|outlet| outlet.moving() == 0);
         let nothing_more = farewell == Farewell::InFlight || self.aim.settings.suspended || delivered;
-        nothing_more && outlets.all(Outlet::is_idle)
+        nothing_more && self.outlets().all(Outlet::is_idle)
     }
 
     fn source(&mut self, change: SourceChange) {
@@ -182,11 +182,10 @@ impl Worker {
     /// What may be taken, if anything. Those behind a rejected one do not count: they hold back nobody.
     fn room(&self) -> Option<Room> {
         let changes = self.aim.settings.max_in_flight * HELD;
-        let outlets = || [Some(&self.main), self.dead.as_ref()].into_iter().flatten();
-        let held = outlets().map(Outlet::moving).sum();
+        let held = self.outlets().map(Outlet::moving).sum();
         let mut bytes = self.held_bytes;
         if bytes >= HELD_BYTES {
-            let held_back = outlets().flat_map(|outlet| outlet.delivery.held_back_entries());
+            let held_back = self.outlets().flat_map(|outlet| outlet.delivery.held_back_entries());
             bytes -= held_back.map(|opened| opened.record.change.size()).sum::<usize>();
         }
         let room = Room { changes: changes.saturating_sub(held), bytes: HELD_BYTES.saturating_sub(bytes) };
@@ -230,8 +229,7 @@ impl Worker {
 
     /// Ready when something may be tried again.
     fn wake(&self) -> impl Future<Output = ()> + use<> {
-        let outlets = [Some(&self.main), self.dead.as_ref()].into_iter().flatten();
-        let at = outlets.filter_map(|outlet| outlet.wakes(self.clock, self.aim.settings)).min();
+        let at = self.outlets().filter_map(|outlet| outlet.wakes(self.clock, self.aim.settings)).min();
         let at = at.filter(|_| !self.aim.settings.suspended).map(|at| self.clock.instant(at));
         async move {
             match at {
@@ -279,8 +277,7 @@ impl Worker {
         let decided = standings.iter().filter_map(|(_, standing)| standing.oldest).min();
         let pending = standings.iter().map(|(_, standing)| standing.open).sum();
         self.metrics.lag.set(i64::try_from(pending).unwrap_or(i64::MAX));
-        let outlets = || [Some(&self.main), self.dead.as_ref()].into_iter().flatten();
-        let blocked = outlets().map(|outlet| outlet.delivery.blocked().len()).sum();
+        let blocked = self.outlets().map(|outlet| outlet.delivery.blocked().len()).sum();
         self.metrics.blocked.set(i64::try_from(blocked).unwrap_or(i64::MAX));
         let dead_letters = self.dead.as_ref().map_or(0, |dead| dead.delivery.pending());
         let named = (self.named != blocked).then(|| self.blocked());
@@ -310,6 +307,10 @@ impl Worker {
         }
     }
 
+    fn outlets(&self) -> impl Iterator<Item = &Outlet> {
+        [Some(&self.main), self.dead.as_ref()].into_iter().flatten()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, LaneReport> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -333,13 +334,7 @@ impl Opened {
 
     /// The same without the object.
     fn to_reference(&self) -> Self {
-        Self { as_reference: true, ..self.copy() }
-    }
-
-    fn copy(&self) -> Self {
-        let Self { record, watch, generation, as_reference, death } = self;
-        let (record, death) = (record.clone(), death.clone());
-        Self { record, watch: *watch, generation: *generation, as_reference: *as_reference, death }
+        Self { as_reference: true, ..self.clone() }
     }
 }
 

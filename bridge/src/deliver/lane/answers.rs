@@ -131,7 +131,7 @@ impl Worker {
             Outlet::new(Arc::new(Target::unusable(none)), self.aim.settings)
         });
         // What was shrunk for the sink may be whole for another one.
-        let dead_letter = Opened { death: Some(Arc::new(death)), as_reference: false, ..entry.copy() };
+        let dead_letter = Opened { death: Some(Arc::new(death)), as_reference: false, ..entry.clone() };
         dead.delivery.push(entry.record.change.key(), Arc::new(dead_letter));
     }
 

@@ -59,8 +59,7 @@ impl Worker {
 
     /// Some of the keys that are blocked, and what blocks them.
     pub(super) fn blocked(&self) -> Vec<BlockedEvent> {
-        let outlets = [Some(&self.main), self.dead.as_ref()].into_iter().flatten();
-        let blocked = outlets.flat_map(|outlet| {
+        let blocked = self.outlets().flat_map(|outlet| {
             outlet.delivery.blocked().iter().map(|(key, reason)| BlockedEvent {
                 key: key.clone(),
                 reason: reason.to_string(),
