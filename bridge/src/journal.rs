@@ -59,7 +59,7 @@ pub enum Taken {
     Nothing,
 }
 
-/// What one Subscription has in the store and did not take.
+/// What one Subscription has in the store, and not in hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backlog {
     /// Whose it is.
@@ -175,8 +175,8 @@ impl Journal {
         self.lock().take(slot, room)
     }
 
-    /// Takes for `slot` what it still wants of a chunk that was read. Nothing while its backlog is looked through: then it
-    /// is to be read again.
+    /// Takes for `slot` what it still wants of a chunk that was read. Nothing while its backlog is looked through, or when
+    /// something before it was asked for: then it is to be read again.
     pub fn take_stored(&self, slot: Slot, records: &[Arc<JournalRecord>]) -> Vec<Arc<JournalRecord>> {
         self.lock().take_stored(slot, records)
     }
@@ -184,6 +184,17 @@ impl Journal {
     /// Whether the chunk is still there: it may have been merged with others, or settled, since it was asked for.
     pub fn holds(&self, chunk: u64) -> bool {
         self.lock().holds(chunk)
+    }
+
+    /// `slot` took these Changes, and they cannot go on for now. They stay open, are not taken by it until it asks for them,
+    /// and are part of its backlog.
+    pub fn give_back(&self, slot: Slot, numbers: &[u64]) {
+        self.lock().give_back(slot, numbers);
+    }
+
+    /// What `slot` gave back is taken again, before whatever comes after it, unless it was left out meanwhile.
+    pub fn ask_again(&self, slot: Slot, numbers: &[u64]) {
+        self.lock().ask_again(slot, numbers);
     }
 
     /// These Changes are settled for `slot`.
@@ -198,10 +209,10 @@ impl Journal {
         self.memory.free(freed);
     }
 
-    /// The number of the first Change of this process. What is older may have been told by one before, which could not
-    /// store that it was.
-    pub fn begun(&self) -> u64 {
-        self.lock().begun()
+    /// Whether the Change may have been told to `slot` though it is open: by a process before, which could not store that it
+    /// was, or in one batch with another one that was refused.
+    pub fn is_doubtful(&self, slot: Slot, number: u64) -> bool {
+        self.lock().is_doubtful(slot, number)
     }
 
     /// How `slot` stands.
@@ -268,9 +279,9 @@ impl Journal {
         self.lock().begin_compaction(quota)
     }
 
-    /// Keeps those of the records of a chunk that `slot` has not taken.
-    pub fn wanted(&self, slot: Slot, records: &mut Vec<JournalRecord>) {
-        self.lock().wanted(slot, records);
+    /// Keeps those of the records of a chunk that are open for `slot` and that it does not have.
+    pub fn idle(&self, slot: Slot, records: &mut Vec<JournalRecord>) {
+        self.lock().idle(slot, records);
     }
 
     /// Leaves out of the backlog what is not kept. Says how many Changes that were.

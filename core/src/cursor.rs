@@ -20,7 +20,7 @@ pub struct Cursor {
     next: u64,
     /// What was taken and is not settled.
     unsettled: BTreeMap<u64, Opened>,
-    /// From a process before: taken by it, and not yet by this one.
+    /// What is to be taken again: taken by a process before and not yet by this one, or given back and asked for.
     left: BTreeSet<u64>,
     /// Changes before which others were left out.
     marks: BTreeMap<u64, Mark>,
@@ -45,6 +45,18 @@ struct Opened {
     before: Option<ResourceVersion>,
     /// When it was decided, in milliseconds since 1970.
     decided: u64,
+    hands: Hands,
+}
+
+/// Who has what was taken and is not settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hands {
+    /// Who took it.
+    Taker,
+    /// Nobody: it was given back.
+    Nobody,
+    /// Nobody yet: it was given back, and is to be taken again.
+    Next,
 }
 
 // === impl SavedCursor ===
@@ -103,9 +115,24 @@ impl Cursor {
         self.wants(number) || self.unsettled.contains_key(&number)
     }
 
-    /// How many of the Changes with these numbers were taken and are not settled.
+    /// How many of the Changes with these numbers are open and are not to be taken: they were, or were given back.
+    pub fn passed(&self, numbers: RangeInclusive<u64>) -> u64 {
+        self.unsettled.range(numbers).filter(|(_, opened)| opened.hands != Hands::Next).count() as u64
+    }
+
+    /// How many of the Changes with these numbers somebody has in hand.
     pub fn taken(&self, numbers: RangeInclusive<u64>) -> u64 {
-        self.unsettled.range(numbers).count() as u64
+        self.unsettled.range(numbers).filter(|(_, opened)| opened.hands == Hands::Taker).count() as u64
+    }
+
+    /// Whether nobody has it in hand, though it is open.
+    pub fn is_idle(&self, number: u64) -> bool {
+        self.wants(number) || self.is_given_back(number)
+    }
+
+    /// Whether it was taken, and nobody has it in hand.
+    pub fn is_given_back(&self, number: u64) -> bool {
+        self.unsettled.get(&number).is_some_and(|opened| opened.hands != Hands::Taker)
     }
 
     /// Takes the Change `number`, which was decided at `decided` (milliseconds since 1970) while the Watch stood at
@@ -113,15 +140,38 @@ impl Cursor {
     pub fn take(&mut self, number: u64, before: Option<ResourceVersion>, decided: u64) {
         self.left.remove(&number);
         self.next = self.next.max(number + 1);
-        self.unsettled.insert(number, Opened { before, decided });
+        self.unsettled.insert(number, Opened { before, decided, hands: Hands::Taker });
     }
 
-    /// Of what was not taken below `next`, only what is kept concerns this Subscription any more.
+    /// The Change was taken, and cannot go on for now: it stays open, and nobody takes it until it is asked for.
+    pub fn give_back(&mut self, number: u64) {
+        if let Some(opened) = self.unsettled.get_mut(&number) {
+            opened.hands = Hands::Nobody;
+        }
+    }
+
+    /// What was given back is to be taken again, if it is still open.
+    pub fn ask_again(&mut self, number: u64) {
+        if let Some(opened) = self.unsettled.get_mut(&number)
+            && opened.hands == Hands::Nobody
+        {
+            opened.hands = Hands::Next;
+            self.left.insert(number);
+        }
+    }
+
+    /// Of what nobody has in hand below `next`, only what is kept concerns this Subscription any more.
     pub fn compact(&mut self, next: u64, compacted: &Compacted) {
-        let kept = compacted.kept.iter().filter(|(number, _)| **number < next && self.wants(**number));
+        let kept = compacted.kept.iter().filter(|(number, _)| **number < next && self.is_idle(**number));
         let kept: Vec<_> = kept.map(|(number, mark)| (*number, *mark)).collect();
         self.left = self.left.split_off(&next);
-        self.left.extend(kept.iter().map(|(number, _)| *number));
+        self.unsettled.retain(|number, opened| {
+            *number >= next || opened.hands == Hands::Taker || compacted.kept.contains_key(number)
+        });
+        let wanted = kept.iter().map(|(number, _)| *number);
+        let given_back =
+            |number: &u64| self.unsettled.get(number).is_some_and(|opened| opened.hands == Hands::Nobody);
+        self.left.extend(wanted.filter(|number| !given_back(number)));
         // What was marked before stays so.
         self.marks.extend(kept.into_iter().filter_map(|(number, mark)| Some((number, mark?))));
         self.next = self.next.max(next);
@@ -141,7 +191,11 @@ impl Cursor {
     /// The Change is settled. Says whether it was not before.
     pub fn settle(&mut self, number: u64) -> bool {
         self.marks.remove(&number);
-        self.unsettled.remove(&number).is_some()
+        let opened = self.unsettled.remove(&number);
+        if opened.is_some_and(|opened| opened.hands == Hands::Next) {
+            self.left.remove(&number);
+        }
+        opened.is_some()
     }
 
     /// Up to where everything is settled, when the Watch stands at `position` and its next Change gets the number
@@ -205,6 +259,49 @@ mod tests {
         let restored = Cursor::restore(cursor.save());
         assert_eq!((restored.mark(3), restored.mark(5)), (None, Some(Mark::Gap)));
         assert_eq!((1..9).filter(|number| restored.wants(*number)).collect::<Vec<_>>(), [1, 3, 5, 7, 8]);
+    }
+
+    #[test]
+    fn what_was_given_back_is_open_and_is_taken_again_when_it_is_asked_for() {
+        let mut cursor = Cursor::new(1);
+        for number in 1..=4 {
+            cursor.take(number, at(number), 0);
+        }
+        cursor.give_back(2);
+        cursor.give_back(3);
+        assert_eq!((cursor.wanted(), cursor.wants(2), cursor.is_open(2)), (5, false, true));
+        assert_eq!((cursor.passed(1..=4), cursor.taken(1..=4)), (4, 2));
+        cursor.ask_again(2);
+        cursor.ask_again(4);
+        assert_eq!((cursor.wanted(), cursor.wants(4), cursor.passed(1..=4)), (2, false, 3));
+        assert_eq!(cursor.save().unsettled, [1, 2, 3, 4]);
+        cursor.settle(1);
+        assert_eq!(cursor.watermark(at(9), 5), at(2), "whoever has it, it is not settled");
+        cursor.take(2, at(2), 0);
+        assert_eq!(
+            (cursor.wanted(), cursor.settle(2), cursor.settle(3), cursor.settle(4)),
+            (5, true, true, true)
+        );
+        assert_eq!(cursor.watermark(at(9), 5), at(9));
+    }
+
+    #[test]
+    fn what_was_given_back_is_left_out_like_what_was_not_taken() {
+        let mut cursor = Cursor::new(1);
+        for number in 1..=5 {
+            cursor.take(number, at(number), 0);
+        }
+        for number in 1..=4 {
+            cursor.give_back(number);
+        }
+        cursor.ask_again(3);
+        cursor.ask_again(4);
+        let kept = [(2, Some(Mark::Gap)), (4, None)];
+        cursor.compact(7, &Compacted { kept: kept.into(), left_out: 2 });
+        let open: Vec<_> = (1..9).filter(|number| cursor.is_open(*number)).collect();
+        let wanted: Vec<_> = (1..9).filter(|number| cursor.wants(*number)).collect();
+        assert_eq!((open, wanted), (vec![2, 4, 5, 7, 8], vec![4, 7, 8]));
+        assert!(cursor.is_given_back(2) && cursor.mark(2) == Some(Mark::Gap));
     }
 
     #[test]

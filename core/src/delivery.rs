@@ -3,69 +3,16 @@
 //! Before: core/src/event.rs
 //! Next: core/src/cursor.rs
 
+mod outcome;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
+pub use outcome::{Outcome, Policy, Rejection, Resort, Verdict};
+
 use crate::object::ObjectKey;
-
-/// What a Sink says of one Message it was given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The broker said that it holds the Message durably.
-    Acked,
-    /// It may work later: the same Message is to be tried again, not before `after` where that is given.
-    Retry {
-        /// What failed, for status and logs: lower case, no full stop, no credentials.
-        reason: String,
-        /// The earliest moment the broker named, counted from now.
-        after: Option<Duration>,
-    },
-    /// It will never work as it is.
-    Rejected {
-        /// What is wrong with it.
-        reason: Rejection,
-    },
-}
-
-/// Why a Message can never be delivered as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rejection {
-    /// Larger than the broker takes, in bytes.
-    TooLarge {
-        /// Size of the Message.
-        size: usize,
-        /// The most that is taken.
-        limit: usize,
-    },
-    /// Any other refusal, in words: lower case, no full stop.
-    Refused(String),
-    /// It might work, and was tried for as long as it should be; why it did not, in words.
-    GivenUp(String),
-}
-
-/// What is done about what cannot be delivered.
-pub trait Policy<T> {
-    /// Whether an entry that failed `failures` times in a row, the last time for `reason`, is not tried any more, and why.
-    fn gives_up(&mut self, entry: &T, failures: u32, reason: &str) -> Option<Rejection>;
-
-    /// What becomes of an entry that will never be delivered as it is.
-    fn resort(&mut self, entry: &T, reason: &Rejection) -> Resort<T>;
-}
-
-/// What becomes of an entry that will never be delivered as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resort<T> {
-    /// Another one is tried in its place.
-    Instead(T),
-    /// It is settled without being delivered.
-    Drop,
-    /// It leaves the line, and who asked finds another end for it.
-    Aside,
-    /// It stays, and holds back what follows on its key.
-    Block,
-}
 
 /// How long to wait before the next attempt: doubled from `first` to `max`, half of it at random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,43 +39,6 @@ pub struct Delivery<T> {
     failed_batches: u32,
     pending: usize,
     in_flight: usize,
-}
-
-/// What became of an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict<T> {
-    /// The broker holds it.
-    Settled(T),
-    /// It will be tried again.
-    Retrying {
-        /// What is retried.
-        entry: T,
-        /// Why.
-        reason: String,
-    },
-    /// It can never be delivered, and was left out.
-    Dropped {
-        /// What was left out.
-        entry: T,
-        /// Why.
-        reason: Rejection,
-    },
-    /// It can never be delivered, and left the line; it is not settled.
-    Aside {
-        /// What left the line.
-        entry: T,
-        /// Why.
-        reason: Rejection,
-        /// How often it was tried in vain.
-        attempts: u32,
-    },
-    /// It can never be delivered, and holds back what follows on its key.
-    Blocked {
-        /// What is blocked.
-        entry: T,
-        /// Why.
-        reason: Rejection,
-    },
 }
 
 #[derive(Debug)]
@@ -299,6 +209,13 @@ impl<T: Clone> Delivery<T> {
                     round.again.push(key.clone());
                     return false;
                 }
+                Resort::Withdraw => {
+                    let entries: Vec<_> = std::mem::take(&mut queue.entries).into();
+                    self.pending -= entries.len();
+                    self.queues.remove(key);
+                    round.verdicts.push(Verdict::Withdrawn { entries, reason });
+                    return false;
+                }
                 Resort::Block => {
                     round.verdicts.push(Verdict::Blocked { entry: entry.clone(), reason: reason.clone() });
                     self.blocked.insert(key.clone(), reason);
@@ -374,11 +291,6 @@ impl<T: Clone> Delivery<T> {
         self.blocked.keys().filter_map(|key| self.queues.get(key)).map(|queue| queue.entries.len()).sum()
     }
 
-    /// The same entries.
-    pub fn held_back_entries(&self) -> impl Iterator<Item = &T> {
-        self.blocked.keys().filter_map(|key| self.queues.get(key)).flat_map(|queue| &queue.entries)
-    }
-
     /// When there may be something to take that cannot be taken now, unless a report comes first.
     pub fn next_attempt(&self) -> Option<Duration> {
         if self.ready.is_empty() {
@@ -396,31 +308,6 @@ impl<T: Clone> Delivery<T> {
     /// Entries taken and not yet reported.
     pub fn in_flight(&self) -> usize {
         self.in_flight
-    }
-}
-
-// === impl Rejection ===
-
-impl Rejection {
-    /// One word in `CamelCase` for what is wrong.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::TooLarge { .. } => "TooLarge",
-            Self::Refused(_) => "Refused",
-            Self::GivenUp(_) => "GivenUp",
-        }
-    }
-}
-
-impl std::fmt::Display for Rejection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::TooLarge { size, limit } => {
-                write!(f, "the message has {size} bytes, and the broker takes at most {limit}")
-            }
-            Self::Refused(why) => f.write_str(why),
-            Self::GivenUp(why) => write!(f, "given up: {why}"),
-        }
     }
 }
 

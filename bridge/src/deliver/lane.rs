@@ -6,6 +6,7 @@
 mod answers;
 mod orders;
 mod outlet;
+mod shut;
 mod terms;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use tidings_sinks::sink::NotReady;
 use tokio::sync::{Notify, mpsc, watch};
 
 use self::outlet::Outlet;
+use self::shut::{Shut, Sources};
 use super::{Aim, Farewell, HELD, HELD_BYTES, LaneReport, Source, SourceChange};
 use crate::clock::Clock;
 use crate::journal::{Room, Taken};
@@ -44,8 +46,12 @@ pub(super) struct Worker {
     report: Arc<Mutex<LaneReport>>,
     metrics: DeliveryMetrics,
     clock: Clock,
-    sources: BTreeMap<u64, Arc<Source>>,
+    sources: Sources,
+    /// The number of the last Change that was taken first from each Watch: what was given back comes again.
+    seen: BTreeMap<u64, u64>,
     main: Outlet,
+    /// Keys of which `main` refused an Event.
+    shut: Shut,
     /// What the sink will never take goes there. It stays when the Subscription wants none any more: what was put aside
     /// waits there, until a restart.
     dead: Option<Outlet>,
@@ -55,8 +61,8 @@ pub(super) struct Worker {
     reading: Option<BoxFuture<'static, Read>>,
     /// The chunk that was read last, for others that come to it.
     last_read: Option<Arc<[Arc<JournalRecord>]>>,
-    /// So many keys were blocked when they were named last.
-    named: usize,
+    /// Whether other keys are blocked than those that were named last.
+    unnamed: bool,
 }
 
 /// A chunk that was read, from which Watch.
@@ -99,11 +105,13 @@ impl Worker {
             report,
             metrics,
             clock,
-            sources: BTreeMap::new(),
+            sources: Sources::new(),
+            seen: BTreeMap::new(),
+            shut: Shut::default(),
             held_bytes: 0,
             reading: None,
             last_read: None,
-            named: 0,
+            unnamed: false,
         }
     }
 
@@ -153,7 +161,12 @@ impl Worker {
     fn source(&mut self, change: SourceChange) {
         match change {
             SourceChange::Follow(source) => drop(self.sources.insert(source.watch, source)),
-            SourceChange::Leave(watch) => drop(self.sources.remove(&watch)),
+            SourceChange::Leave(watch) => {
+                self.sources.remove(&watch);
+                self.seen.remove(&watch);
+                self.shut.leave(watch, &self.sources);
+                self.unnamed = true;
+            }
         }
     }
 
@@ -179,26 +192,26 @@ impl Worker {
         }
     }
 
-    /// What may be taken, if anything. Those behind a rejected one do not count: they hold back nobody.
+    /// What may be taken, if anything.
     fn room(&self) -> Option<Room> {
-        let changes = self.aim.settings.max_in_flight * HELD;
-        let held = self.outlets().map(Outlet::moving).sum();
-        let mut bytes = self.held_bytes;
-        if bytes >= HELD_BYTES {
-            let held_back = self.outlets().flat_map(|outlet| outlet.delivery.held_back_entries());
-            bytes -= held_back.map(|opened| opened.record.change.size()).sum::<usize>();
-        }
-        let room = Room { changes: changes.saturating_sub(held), bytes: HELD_BYTES.saturating_sub(bytes) };
-        (room.changes > 0 && room.bytes > 0).then_some(room)
+        let most = self.aim.settings.max_in_flight * HELD;
+        let held = self.outlets().map(|outlet| outlet.delivery.pending()).sum();
+        let (changes, bytes) = (most.saturating_sub(held), HELD_BYTES.saturating_sub(self.held_bytes));
+        (changes > 0 && bytes > 0).then_some(Room { changes, bytes })
     }
 
     fn take_in(&mut self, source: &Source, records: Vec<Arc<JournalRecord>>) {
-        self.metrics.routed.inc_by(records.len() as u64);
+        let seen = self.seen.entry(source.watch).or_default();
+        self.metrics.routed.inc_by(records.iter().filter(|record| record.number > *seen).count() as u64);
+        *seen = records.iter().map(|record| record.number).fold(*seen, u64::max);
         for record in records {
             let Some(to) = record.recipient(source.slot) else { continue };
+            let key = record.change.key();
+            if self.shut.keeps_out(key, source, record.number) {
+                continue;
+            }
             self.held_bytes += record.change.size();
-            let key = record.change.key().clone();
-            let (watch, generation) = (source.watch, to.generation);
+            let (key, watch, generation) = (key.clone(), source.watch, to.generation);
             let opened = Opened { record, watch, generation, as_reference: false, death: None };
             self.main.delivery.push(&key, Arc::new(opened));
         }
@@ -257,6 +270,8 @@ impl Worker {
         let before = std::mem::replace(&mut self.aim, self.inputs.aims.borrow_and_update().clone());
         if !Arc::ptr_eq(&before.target, &self.aim.target) || before.settings != self.aim.settings {
             self.main.retarget(self.aim.target.clone());
+            self.shut.open_all(&self.sources);
+            self.unnamed = true;
         }
         match (&mut self.dead, self.aim.dead_letters.clone()) {
             (Some(dead), Some(target)) if !Arc::ptr_eq(&dead.target, &target) => dead.retarget(target),
@@ -277,11 +292,11 @@ impl Worker {
         let decided = standings.iter().filter_map(|(_, standing)| standing.oldest).min();
         let pending = standings.iter().map(|(_, standing)| standing.open).sum();
         self.metrics.lag.set(i64::try_from(pending).unwrap_or(i64::MAX));
-        let blocked = self.outlets().map(|outlet| outlet.delivery.blocked().len()).sum();
+        let dead_blocked = self.dead.as_ref().map_or(0, |dead| dead.delivery.blocked().len());
+        let blocked = self.shut.len() + dead_blocked;
         self.metrics.blocked.set(i64::try_from(blocked).unwrap_or(i64::MAX));
         let dead_letters = self.dead.as_ref().map_or(0, |dead| dead.delivery.pending());
-        let named = (self.named != blocked).then(|| self.blocked());
-        self.named = blocked;
+        let named = std::mem::take(&mut self.unnamed).then(|| self.blocked());
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         report.pending = pending;
         if report.left_out < left_out {
@@ -320,7 +335,7 @@ impl Worker {
 
 impl Opened {
     /// What is told, unless nobody waits for it.
-    fn event(&self, sources: &BTreeMap<u64, Arc<Source>>) -> Option<Event> {
+    fn event(&self, sources: &Sources) -> Option<Event> {
         let context = &sources.get(&self.watch)?.context;
         let mut event = Event::new(context, self.generation, &self.record.change);
         if self.as_reference {

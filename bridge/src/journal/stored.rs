@@ -81,11 +81,11 @@ impl Stored {
         self.chunks.values().any(|stored| stored.chunk == chunk)
     }
 
-    /// The first chunk in which there is something that `slot` did not take.
-    pub(super) fn wanted(&self, slot: Slot, cursor: &Cursor) -> Option<u64> {
-        let holds = |chunk: &ChunkRecord| chunk.open(slot) > cursor.taken(chunk.first..=chunk.last);
+    /// The first chunk in which there is something that `slot` is to take.
+    pub(super) fn wanted(&self, slot: Slot, cursor: &Cursor) -> Option<&ChunkRecord> {
+        let holds = |chunk: &ChunkRecord| chunk.open(slot) > cursor.passed(chunk.first..=chunk.last);
         let mut chunks = self.chunks.range(cursor.wanted()..);
-        chunks.find(|(_, chunk)| holds(chunk)).map(|(_, chunk)| chunk.chunk)
+        chunks.find(|(_, chunk)| holds(chunk)).map(|(_, chunk)| chunk)
     }
 
     /// Chunks that nobody needs any more; whoever asks removes them.
@@ -110,11 +110,11 @@ impl Stored {
         self.bytes.remove(&slot);
     }
 
-    /// Of what `slot` did not take of the chunks up to `last`, only what is kept stays open. Says how much was left out.
+    /// Of what `slot` does not have in hand of the chunks up to `last`, only what is kept stays open. Says how much was left out.
     pub(super) fn compact(&mut self, slot: Slot, last: u64, cursor: &Cursor, compacted: &Compacted) -> u64 {
         let left_out = |chunk: &ChunkRecord| {
             let numbers = chunk.first..=chunk.last;
-            let kept = compacted.kept.range(numbers.clone()).filter(|(number, _)| cursor.wants(**number));
+            let kept = compacted.kept.range(numbers.clone()).filter(|(number, _)| cursor.is_idle(**number));
             chunk.open(slot).saturating_sub(cursor.taken(numbers) + kept.count() as u64)
         };
         let left_out: Vec<_> =

@@ -55,8 +55,9 @@ struct Reader {
     open: u64,
     /// Nobody listens yet after a restart.
     wake: Option<Arc<Notify>>,
-    /// Its backlog is looked through: nothing of it may be taken, or what is told now could be left without its end.
-    held: bool,
+    /// Its backlog is looked through up to this number: nothing of it may be taken, or what is told now could be left
+    /// without its end.
+    held: Option<u64>,
     /// With so many bytes in the store its backlog is compacted, if that is more than the quota.
     compact_at: u64,
     /// How many Changes were left out by that.
@@ -141,8 +142,8 @@ impl Tail {
         let wanted = reader.cursor.wanted();
         if wanted < first {
             match self.stored.wanted(slot, &reader.cursor) {
-                Some(_) if reader.held => return Taken::Nothing,
-                Some(chunk) => return Taken::Stored(chunk),
+                Some(_) if reader.held.is_some() => return Taken::Nothing,
+                Some(chunk) => return Taken::Stored(chunk.chunk),
                 None => reader.cursor.skip(first),
             }
         }
@@ -152,6 +153,7 @@ impl Tail {
             let waiting = usize::try_from(number - first).ok().and_then(|index| self.changes.get(index));
             if let Some(Waiting { record, .. }) = waiting.and_then(Option::as_ref)
                 && record.is_for(slot)
+                && reader.cursor.wants(number)
             {
                 reader.cursor.take(number, record.before, record.decided);
                 bytes += record.change.size();
@@ -168,9 +170,17 @@ impl Tail {
         slot: Slot,
         records: &[Arc<JournalRecord>],
     ) -> Vec<Arc<JournalRecord>> {
-        let Some(reader) = self.readers.get_mut(&slot).filter(|reader| !reader.held) else {
+        let Some(reader) = self.readers.get_mut(&slot).filter(|reader| reader.held.is_none()) else {
             return Vec::new();
         };
+        // What was asked for while the chunk was read may come before it.
+        let next = self.stored.wanted(slot, &reader.cursor);
+        if !next
+            .zip(records.first())
+            .is_some_and(|(next, first)| (next.first..=next.last).contains(&first.number))
+        {
+            return Vec::new();
+        }
         let mut taken = Vec::new();
         for record in records.iter().filter(|record| record.is_for(slot)) {
             if reader.cursor.wants(record.number) {
@@ -199,6 +209,32 @@ impl Tail {
         let freed = settled.into_iter().map(|number| self.close(slot, number)).sum();
         self.drop_settled();
         freed
+    }
+
+    /// These were taken by `slot`, and cannot go on for now.
+    pub(super) fn give_back(&mut self, slot: Slot, numbers: &[u64]) {
+        let Some(reader) = self.readers.get_mut(&slot) else { return };
+        for number in numbers {
+            reader.cursor.give_back(*number);
+        }
+        self.spoil(slot, numbers);
+    }
+
+    /// They are to be taken again.
+    pub(super) fn ask_again(&mut self, slot: Slot, numbers: &[u64]) {
+        let Some(reader) = self.readers.get_mut(&slot) else { return };
+        for number in numbers {
+            reader.cursor.ask_again(*number);
+        }
+        self.spoil(slot, numbers);
+    }
+
+    /// A backlog was looked through while these were not as they are now: it is no use any more.
+    fn spoil(&mut self, slot: Slot, numbers: &[u64]) {
+        let held = self.readers.get(&slot).and_then(|reader| reader.held);
+        if held.is_some_and(|last| numbers.iter().any(|number| *number <= last)) {
+            self.release(slot);
+        }
     }
 
     /// One who was told of this Change is done with it. Says how many bytes of memory are free by that.
@@ -237,22 +273,29 @@ impl Tail {
             if bytes > quota.max(reader.compact_at)
                 && let Some((chunks, last)) = self.stored.of(*slot)
             {
-                reader.held = true;
+                reader.held = Some(last);
                 return Some(Backlog { slot: *slot, chunks, last });
             }
         }
         None
     }
 
-    pub(super) fn wanted(&self, slot: Slot, records: &mut Vec<JournalRecord>) {
+    pub(super) fn idle(&self, slot: Slot, records: &mut Vec<JournalRecord>) {
         let reader = self.readers.get(&slot);
-        let wants = |number| reader.is_some_and(|reader| reader.cursor.wants(number));
-        records.retain(|record| record.is_for(slot) && wants(record.number));
+        let idle = |number| reader.is_some_and(|reader| reader.cursor.is_idle(number));
+        records.retain(|record| record.is_for(slot) && idle(record.number));
+    }
+
+    pub(super) fn is_doubtful(&self, slot: Slot, number: u64) -> bool {
+        let given_back = |reader: &Reader| reader.cursor.is_given_back(number);
+        number < self.begun || self.readers.get(&slot).is_some_and(given_back)
     }
 
     pub(super) fn end_compaction(&mut self, backlog: &Backlog, quota: u64, compacted: &Compacted) -> u64 {
         let Backlog { slot, last, .. } = *backlog;
-        let Some(reader) = self.readers.get_mut(&slot).filter(|reader| reader.held) else { return 0 };
+        let Some(reader) = self.readers.get_mut(&slot).filter(|reader| reader.held == Some(last)) else {
+            return 0;
+        };
         let count = self.stored.compact(slot, last, &reader.cursor, compacted);
         reader.cursor.compact(last + 1, compacted);
         reader.open = reader.open.saturating_sub(count);
@@ -266,7 +309,7 @@ impl Tail {
 
     pub(super) fn release(&mut self, slot: Slot) {
         let Some(reader) = self.readers.get_mut(&slot) else { return };
-        reader.held = false;
+        reader.held = None;
         if let Some(wake) = &reader.wake {
             wake.notify_one();
         }
@@ -326,7 +369,7 @@ impl Tail {
         flush.chunk = self.stored.next();
         flush.dead.extend(self.stored.take_dead());
         // A backlog that is looked through has to stay where it is.
-        let held = self.readers.values().any(|reader| reader.held);
+        let held = self.readers.values().any(|reader| reader.held.is_some());
         flush.merge = if merge && !held { self.stored.take_merge() } else { Vec::new() };
         self.writing = true;
     }
@@ -377,10 +420,6 @@ impl Tail {
         freed + std::mem::take(&mut self.held)
     }
 
-    pub(super) fn begun(&self) -> u64 {
-        self.begun
-    }
-
     pub(super) fn next(&self) -> u64 {
         self.first + self.changes.len() as u64
     }
@@ -390,7 +429,7 @@ impl Tail {
 
 impl Reader {
     fn new(cursor: Cursor) -> Self {
-        Self { cursor, open: 0, wake: None, held: false, compact_at: 0, left_out: 0 }
+        Self { cursor, open: 0, wake: None, held: None, compact_at: 0, left_out: 0 }
     }
 }
 

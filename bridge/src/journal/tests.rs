@@ -137,6 +137,46 @@ fn a_flush_frees_memory_and_who_comes_later_reads_the_chunk() {
 }
 
 #[test]
+fn what_was_given_back_leaves_the_memory_and_is_taken_again_in_order_when_it_is_asked_for() {
+    let journal = journal();
+    append(&journal, 1..=4, &[A]);
+    assert_eq!(take(&journal, A, 9), [1, 2, 3, 4]);
+    journal.give_back(A, &[2, 4]);
+    journal.settle(A, &[1, 3]);
+    let stored = flush(&journal);
+    assert_eq!((journal.memory().used(), numbers(&stored)), (0, vec![2, 4]));
+    append(&journal, 5..=6, &[A]);
+    assert_eq!(take(&journal, A, 1), [5], "what was given back holds up nothing");
+    journal.give_back(A, &[5]);
+    assert_eq!(journal.standing(A).open, 4);
+
+    journal.ask_again(A, &[2, 4, 5]);
+    let Taken::Stored(_) = journal.take(A, ALL) else { panic!("A has to read") };
+    assert_eq!(numbers(&journal.take_stored(A, &stored)), [2, 4]);
+    assert_eq!(take(&journal, A, 9), [5, 6]);
+    journal.settle(A, &[2, 4, 5, 6]);
+    assert_eq!((journal.standing(A).open, write(&journal).dead.len()), (0, 1));
+}
+
+#[test]
+fn what_is_asked_for_while_a_later_chunk_is_read_comes_first() {
+    let journal = journal();
+    append(&journal, 1..=2, &[A]);
+    assert_eq!(take(&journal, A, 9), [1, 2]);
+    journal.give_back(A, &[1]);
+    let first = flush(&journal);
+    append(&journal, 3..=4, &[A]);
+    let second = flush(&journal);
+    let Taken::Stored(_) = journal.take(A, ALL) else { panic!("A has to read") };
+    journal.ask_again(A, &[1]);
+    assert_eq!(numbers(&journal.take_stored(A, &second)), [0; 0], "1 comes first");
+    let Taken::Stored(_) = journal.take(A, ALL) else { panic!("A has to read") };
+    assert_eq!(numbers(&journal.take_stored(A, &first)), [1]);
+    let Taken::Stored(_) = journal.take(A, ALL) else { panic!("A has to read") };
+    assert_eq!(numbers(&journal.take_stored(A, &second)), [3, 4]);
+}
+
+#[test]
 fn a_restart_goes_on_with_what_was_not_settled() {
     let journal = journal();
     append(&journal, 1..=6, &[A]);
@@ -248,7 +288,7 @@ fn look(journal: &Journal, backlog: &Backlog, stored: &[(u64, Vec<Arc<JournalRec
     let mut compaction = Compaction::default();
     for (_, records) in stored.iter().filter(|(chunk, _)| backlog.chunks.contains(chunk)) {
         let mut records = records.iter().map(|record| (**record).clone()).collect();
-        journal.wanted(backlog.slot, &mut records);
+        journal.idle(backlog.slot, &mut records);
         for record in records {
             compaction.add(record.number, &record.change, false);
         }
@@ -316,6 +356,25 @@ fn nothing_is_taken_of_a_backlog_that_is_looked_through() {
     journal.release(backlog.slot);
     let Taken::Stored(_) = journal.take(A, ALL) else { panic!("it is stored") };
     assert_eq!(numbers(&journal.take_stored(A, &flush.entries)), [5, 6]);
+}
+
+/// What was looked through is not what is in nobody's hands any more.
+#[test]
+fn what_is_given_back_or_asked_for_while_its_backlog_is_looked_through_makes_that_void() {
+    let journal = journal();
+    append(&journal, 1..=2, &[A]);
+    assert_eq!(take(&journal, A, 9), [1, 2]);
+    let flush = write(&journal);
+    journal.end_flush(made_of(&flush, 100));
+    let stored = [(flush.chunk, flush.entries)];
+    for change in [Journal::give_back, Journal::ask_again] {
+        let backlog = journal.begin_compaction(10).unwrap();
+        let compacted = look(&journal, &backlog, &stored);
+        change(&journal, A, &[1, 2]);
+        assert_eq!(journal.end_compaction(&backlog, 10, &compacted), 0);
+        assert_eq!(journal.standing(A).open, 2);
+    }
+    assert_eq!(compact(&journal, 10, &stored), Some(1));
 }
 
 #[test]

@@ -327,9 +327,9 @@ async fn look_through(
                 Err(_) if !journal.holds(chunk) => Vec::new(),
                 records => records?,
             };
-            journal.wanted(slot, &mut records);
+            journal.idle(slot, &mut records);
             for record in records {
-                let doubtful = record.number < journal.begun();
+                let doubtful = journal.is_doubtful(slot, record.number);
                 compaction.add(record.number, &record.change, doubtful);
             }
             Ok(compaction)

@@ -11,7 +11,7 @@ use fastrand::Rng;
 use tidings_config::sink::ContentMode;
 use tidings_config::sink::nats::ValidNatsAddress;
 use tidings_config::sink::template::Template;
-use tidings_core::delivery::Outcome;
+use tidings_core::delivery::{Outcome, Rejection};
 use tidings_sinks::message::Message;
 use tidings_sinks::nats::encode::NatsEncoder;
 use tidings_sinks::sink::{NotReady, Sink};
@@ -63,6 +63,7 @@ enum Fate {
     Stored,
     AckLost,
     Refused,
+    Rejected,
 }
 
 // === impl Broker ===
@@ -173,13 +174,13 @@ impl Inner {
         if self.rng.f64() >= self.rate {
             return Fate::Stored;
         }
-        if self.rng.bool() {
-            self.trace.fault(Fault::AckLost, String::new);
-            Fate::AckLost
-        } else {
-            self.trace.fault(Fault::BrokerRefuses, String::new);
-            Fate::Refused
-        }
+        let (fault, fate) = match self.rng.u32(0..5) {
+            0 | 1 => (Fault::AckLost, Fate::AckLost),
+            2 | 3 => (Fault::BrokerRefuses, Fate::Refused),
+            _ => (Fault::BrokerRejects, Fate::Rejected),
+        };
+        self.trace.fault(fault, String::new);
+        fate
     }
 
     fn store(&mut self, topic: &str, message: &Message) {
@@ -274,6 +275,10 @@ impl Sink for Pipe {
                 Fate::Refused => {
                     failed.insert(message.key.clone());
                     inner.retry("refused by the simulation")
+                }
+                Fate::Rejected => {
+                    failed.insert(message.key.clone());
+                    Outcome::Rejected { reason: Rejection::Refused("rejected by the simulation".to_owned()) }
                 }
             });
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidings_bridge::clock::Clock;
-use tidings_bridge::deliver::DeliverySettings;
+use tidings_bridge::deliver::{DeliverySettings, Orders, RetryOrder};
 use tidings_bridge::journal::Memory;
 use tidings_bridge::metrics::Metrics;
 use tidings_bridge::pipeline::{Pipeline, Report};
@@ -36,6 +36,9 @@ pub(crate) struct Sizes {
 
 /// What one read may bring, in bytes.
 const ONE_READ: usize = 48 << 10;
+
+/// A person looks so rarely at what was rejected, in rounds of the owner.
+const PATIENCE: u64 = 8;
 
 /// What the process is to serve from now on.
 pub(crate) enum Order {
@@ -173,7 +176,10 @@ impl Owner {
         if let Err(error) = self.pipeline.restore(|uid| self.exist.contains(uid)).await {
             return self.trace.complain(format!("the state cannot be gone on with: {error:?}"));
         }
-        loop {
+        for round in 0_u64.. {
+            if round.is_multiple_of(PATIENCE) {
+                self.retry_blocked(round);
+            }
             let order = tokio::time::timeout(Duration::from_millis(200), self.orders.recv()).await;
             match order {
                 Ok(Some(Order::Add(route, target))) => {
@@ -202,6 +208,14 @@ impl Owner {
                 self.served.iter().filter_map(|uid| Some((uid.clone(), self.pipeline.report(uid)?)));
             *self.reports.lock().unwrap() =
                 Reports { subscriptions: subscriptions.collect(), watches: self.pipeline.watches() };
+        }
+    }
+
+    /// A person wants what was rejected to be tried again.
+    fn retry_blocked(&self, round: u64) {
+        for uid in &self.served {
+            let retry = RetryOrder { token: round.to_string(), key: None };
+            self.pipeline.order(uid, Orders { retry: Some(retry), ..Orders::default() });
         }
     }
 

@@ -30,6 +30,7 @@ pub(crate) enum Fault {
     CrdRemoved,
     Rewind,
     BrokerRefuses,
+    BrokerRejects,
     BrokerSlow,
     AckLost,
     BrokerDown,
@@ -53,7 +54,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Every one of them.
-    pub(crate) const ALL: [Self; 41] = [
+    pub(crate) const ALL: [Self; 42] = [
         Self::ConnectionRefused,
         Self::TooManyRequests,
         Self::ServerError,
@@ -76,6 +77,7 @@ impl Fault {
         Self::CrdRemoved,
         Self::Rewind,
         Self::BrokerRefuses,
+        Self::BrokerRejects,
         Self::BrokerSlow,
         Self::AckLost,
         Self::BrokerDown,

@@ -155,6 +155,38 @@ fn a_rejected_entry_blocks_its_key_until_it_is_unblocked() {
     assert_eq!(entries(&delivery.take(seconds(100), 10, 1)), ["a1"]);
 }
 
+/// What is rejected leaves with all of its key.
+struct Withdraw;
+
+impl Policy<&'static str> for Withdraw {
+    fn gives_up(&mut self, _: &&'static str, _: u32, _: &str) -> Option<Rejection> {
+        None
+    }
+
+    fn resort(&mut self, _: &&'static str, _: &Rejection) -> Resort<&'static str> {
+        Resort::Withdraw
+    }
+}
+
+#[test]
+fn a_rejected_entry_may_leave_with_all_that_waits_on_its_key() {
+    for of_key in [1, 10] {
+        let mut delivery = filled();
+        let batch = delivery.take(seconds(0), 10, of_key);
+        let outcomes = batch.into_iter().map(|(name, entry)| match entry {
+            "a1" => (name, rejected()),
+            _ => (name, Outcome::Acked),
+        });
+        let verdicts = delivery.report(outcomes.collect(), seconds(0), 1.0, &mut Withdraw);
+        let reason = Rejection::Refused("never".into());
+        let withdrawn = Verdict::Withdrawn { entries: vec!["a1", "a2", "a3"], reason };
+        assert_eq!(verdicts, [withdrawn, Verdict::Settled("b1")]);
+        assert_eq!((delivery.pending(), delivery.in_flight(), delivery.next_attempt()), (0, 0, None));
+        delivery.push(&key("a"), "a1");
+        assert_eq!(entries(&delivery.take(seconds(0), 10, of_key)), ["a1"]);
+    }
+}
+
 #[test]
 fn another_entry_may_take_the_place_of_a_rejected_one() {
     let mut delivery = filled();

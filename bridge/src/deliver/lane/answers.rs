@@ -62,7 +62,6 @@ impl Worker {
 
     fn settle(&mut self, verdicts: Vec<Verdict<Arc<Opened>>>) {
         let mut settled: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-        let mut blocked = false;
         let report = self.report.clone();
         let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
         let mut done = |held_bytes: &mut usize, entry: &Opened| {
@@ -89,7 +88,16 @@ impl Worker {
                 Verdict::Blocked { entry, reason } => {
                     let what = "an event was rejected; later events of its key wait";
                     self.refused(&mut report, &entry, &reason, what);
-                    blocked = true;
+                    self.unnamed = true;
+                }
+                Verdict::Withdrawn { entries, reason } => {
+                    let what = "an event was rejected; later events of its key wait";
+                    if let Some(entry) = entries.first() {
+                        self.refused(&mut report, entry, &reason, what);
+                    }
+                    self.held_bytes -= entries.iter().map(|entry| entry.record.change.size()).sum::<usize>();
+                    self.shut.shut(&entries, reason.to_string(), &self.sources);
+                    self.unnamed = true;
                 }
                 Verdict::Aside { entry, reason, attempts } => {
                     let what = "an event was rejected, and goes to the dead letters";
@@ -106,7 +114,7 @@ impl Worker {
         }
         drop(report);
         self.settled(settled);
-        if blocked {
+        if self.unnamed {
             self.skip();
         }
     }

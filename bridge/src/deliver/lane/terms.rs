@@ -46,7 +46,7 @@ impl Policy<Arc<Opened>> for Terms {
             _ => {}
         }
         match on_reject {
-            OnReject::Block => Resort::Block,
+            OnReject::Block => Resort::Withdraw,
             OnReject::Drop => Resort::Drop,
             OnReject::DeadLetter => Resort::Aside,
         }

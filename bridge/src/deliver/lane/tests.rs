@@ -105,12 +105,15 @@ async fn lane_to(targets: Targets, settings: DeliverySettings) -> (Lane, Journal
     let context = Arc::new(EventContext::new("test", &route, &resource));
     let source = Source { watch: 1, journal: journal.clone(), slot: Slot(0), context, chunks: None };
     lane.sender().source(SourceChange::Follow(Arc::new(source))).await;
-    let meta = Meta::new(ObjectKey::new(Some("shop"), "milk"), Uid::new("u"), ResourceVersion(1));
+    journal.append(vec![record("milk", 1)], Some(ResourceVersion(1)));
+    (lane, journal)
+}
+
+fn record(name: &str, version: u64) -> JournalRecord {
+    let meta = Meta::new(ObjectKey::new(Some("shop"), name), Uid::new("u"), ResourceVersion(version));
     let change = Change::watched(ChangeKind::Added, Object { meta, body: "{}".into() });
     let to = vec![Recipient { slot: Slot(0), generation: 1 }];
-    let record = JournalRecord { number: 0, change: change.into(), to, before: None, decided: 1 };
-    journal.append(vec![record], Some(ResourceVersion(1)));
-    (lane, journal)
+    JournalRecord { number: 0, change: change.into(), to, before: None, decided: 1 }
 }
 
 /// How long the Change of `journal` is not settled from now on.
@@ -271,4 +274,40 @@ async fn what_blocks_its_key_is_left_out_when_a_person_names_it() {
     let (lane, journal) = self::lane(sink).await;
     lane.order(skip("u.1"));
     settled_after(&journal).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_behind_a_refused_event_is_not_in_memory_and_comes_in_order_afterwards() {
+    let sink = Arc::new(Away::default());
+    sink.refuses.store(true, Ordering::Relaxed);
+    let (lane, journal) = lane(sink.clone()).await;
+    until(&lane, |report| report.blocked_keys == 1).await;
+    sink.refuses.store(false, Ordering::Relaxed);
+    sink.back.store(true, Ordering::Relaxed);
+
+    // Far more than a lane holds.
+    let other = Recipient { slot: Slot(1), generation: 1 };
+    journal.follow(other.slot, Arc::new(Notify::new()));
+    let mut behind: Vec<_> = (2..=2000).map(|version| record("milk", version)).collect();
+    for record in &mut behind {
+        record.to.push(other);
+    }
+    journal.append(behind, Some(ResourceVersion(2000)));
+    let all = Room { changes: usize::MAX, bytes: usize::MAX };
+    let Taken::Changes(behind) = journal.take(other.slot, all) else { panic!("they are there") };
+    journal.append(vec![record("bread", 2001)], Some(ResourceVersion(2001)));
+    let report = until(&lane, |report| report.acked == 1).await;
+    assert_eq!((report.pending, report.blocked_keys), (2000, 1), "another key goes on");
+    let held = behind.iter().filter(|record| Arc::strong_count(record) > 2).count();
+    assert_eq!(held, 0, "the Journal has them, and nobody else but this test");
+
+    let retry = RetryOrder { token: "1".to_owned(), key: None };
+    lane.order(Orders { retry: Some(retry), ..Orders::default() });
+    settled_after(&journal).await;
+    let taken = sink.taken.lock().unwrap();
+    let version = |message: &Message| -> u64 {
+        let event: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
+        event["id"].as_str().unwrap().strip_prefix("u.").unwrap().parse().unwrap()
+    };
+    assert_eq!(taken[1..].iter().map(version).collect::<Vec<_>>(), (1..=2000).collect::<Vec<_>>());
 }

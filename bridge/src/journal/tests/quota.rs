@@ -81,6 +81,15 @@ impl Kept {
 
 #[test]
 fn many_versions_of_few_names_end_below_the_quota_and_others_keep_everything() {
+    end_below_the_quota(false);
+}
+
+#[test]
+fn what_was_given_back_ends_below_the_quota_as_well() {
+    end_below_the_quota(true);
+}
+
+fn end_below_the_quota(gives_back: bool) {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(folder.path()).unwrap();
     let mut kept = Kept { journal: journal(), store, random: fastrand::Rng::with_seed(7) };
@@ -89,6 +98,10 @@ fn many_versions_of_few_names_end_below_the_quota_and_others_keep_everything() {
         if version % 500 == 0 {
             // B is well, but for what it has of the first hundred.
             let taken = take(&kept.journal, B, usize::MAX);
+            if gives_back {
+                let taken = take(&kept.journal, A, usize::MAX);
+                kept.journal.give_back(A, &taken);
+            }
             let settled: Vec<_> = taken.into_iter().filter(|number| *number > 100).collect();
             kept.flush();
             kept.journal.settle(B, &settled);
