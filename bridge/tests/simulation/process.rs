@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::api_server::ApiServer;
 use crate::disk::Disk;
+use crate::etcd::KINDS;
 use crate::fence::Fence;
 use crate::trace::Trace;
 
@@ -28,6 +29,8 @@ pub(crate) struct Sizes {
     pub(crate) ring: usize,
     pub(crate) page: u32,
     pub(crate) window: usize,
+    /// What may wait until it is known what lies in a gap, for each Watch.
+    pub(crate) waiting: usize,
     /// Requests about what lies in a gap.
     pub(crate) requests: u32,
     /// How long they may take.
@@ -60,6 +63,7 @@ pub(crate) struct Process {
 struct Owner {
     pipeline: Pipeline,
     window: usize,
+    waiting: usize,
     orders: mpsc::Receiver<Order>,
     /// Subscriptions that existed when it began.
     exist: BTreeSet<Arc<str>>,
@@ -104,7 +108,7 @@ impl Process {
                 at_once: 4,
                 per_second: 50,
                 time: sizes.patience,
-                bytes: 16 << 20,
+                bytes: sizes.waiting,
             },
         };
         let context = WatchContext {
@@ -123,6 +127,7 @@ impl Process {
         let owner = Owner {
             pipeline,
             window,
+            waiting: sizes.waiting,
             orders: receiver,
             exist,
             served: Vec::new(),
@@ -200,8 +205,10 @@ impl Owner {
                 Ok(None) => return,
                 Err(_) => self.pipeline.drop_unused().await,
             }
-            // One read of each Watch may go beyond it, and what it brings may be told to each in its own way.
-            if self.memory.used() > self.memory.capacity() + ONE_READ {
+            // One read of each Watch may go beyond it, and what it brings may be told to each in its own way; and what waited
+            // for what lay in a gap comes all at once.
+            let beyond = ONE_READ + self.waiting * KINDS.len();
+            if self.memory.used() > self.memory.capacity() + beyond {
                 self.trace.complain(format!("the Journals hold {} bytes in memory", self.memory.used()));
             }
             let subscriptions =

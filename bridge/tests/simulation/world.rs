@@ -49,6 +49,7 @@ impl World {
             ring: if rng.u32(0..4) == 0 { rng.usize(1..8) << 10 } else { 1 << 20 },
             page: rng.u32(2..8),
             window: rng.usize(1..64),
+            waiting: if tight { rng.usize(8..64) << 10 } else { 16 << 20 },
             requests: [0, 3, 20, 1000, 1000, 1000][rng.usize(0..6)],
             patience: Duration::from_millis(if rng.u32(0..4) == 0 { rng.u64(100..3000) } else { 30_000 }),
         };

@@ -31,7 +31,7 @@ use search::{Moment, Question};
 pub struct Limits {
     /// Requests per gap. None: nothing is recovered.
     pub requests: u32,
-    /// Objects that wait, in bytes.
+    /// Objects that wait, and versions of them that were found, in bytes.
     pub bytes: usize,
 }
 
@@ -184,9 +184,17 @@ impl Watch {
         if let Answer::Compacted = answer {
             self.backfill.forgotten = self.backfill.forgotten.max(at);
         }
-        let Some(name) = self.backfill.names.get_mut(&key) else { return };
+        let Backfill { limits, names, bytes, .. } = &mut self.backfill;
+        let Some(name) = names.get_mut(&key) else { return };
         name.asking = false;
-        name.answer(answer);
+        let size = answer.size();
+        if *bytes + size > limits.bytes {
+            // What was found so far is told, with the gap before it.
+            name.answer(Answer::Failed);
+        } else {
+            *bytes += size;
+            name.answer(answer);
+        }
         self.ask(&key, effects);
         self.end_backfill(effects);
     }

@@ -112,6 +112,7 @@ impl Name {
 
     /// Takes in the answer to that question.
     pub(super) fn answer(&mut self, answer: Answer) {
+        self.bytes += answer.size();
         if let Some(stretch) = self.stretches.iter_mut().find(|stretch| stretch.search.question().is_some()) {
             stretch.search = stretch.search.clone().answer(answer);
         }

@@ -85,6 +85,18 @@ enum Since {
     Forgotten(ResourceVersion),
 }
 
+// === impl Answer ===
+
+impl Answer {
+    /// What it takes to keep it, in bytes.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Present(object) => object.size(),
+            Self::Absent | Self::Compacted | Self::Failed => 0,
+        }
+    }
+}
+
 // === impl Search ===
 
 impl Search {

@@ -214,6 +214,18 @@ fn no_more_is_asked_than_is_allowed_and_the_rest_is_marked() {
 }
 
 #[test]
+fn no_more_is_held_in_memory_than_is_allowed_and_the_rest_is_marked() {
+    let mut watch = following();
+    watch.set_backfill(Limits { requests: 100, bytes: 4 * object("a", "ua", 40).size() });
+    let effects = lost(&mut watch, vec![present("a", "ua", 40)], 50);
+    let history: Vec<_> = (20..=40).map(|version| (version, Some("ua"))).collect();
+    let effects = answered(&mut watch, &effects, &history, 0);
+    let expected = ["updated a ua 37 gap", "updated a ua 38", "updated a ua 39", "updated a ua 40"];
+    assert_eq!(told(&effects, A), expected);
+    assert_eq!(effects.last(), Some(&Effect::StopAsking));
+}
+
+#[test]
 fn who_parts_does_not_wait_for_what_is_recovered() {
     let mut watch = recovering();
     run(&mut watch, [Input::Edit { slot: A, selection: Selection::NOTHING, on: ChangeKinds::ALL }]);
