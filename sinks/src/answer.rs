@@ -97,7 +97,7 @@ mod tests {
             key: ObjectKey::new(None, "milk"),
             record_key: String::new(),
             tombstone: false,
-            headers: Vec::new(),
+            headers: crate::message::Headers::default(),
             body: Bytes::new(),
         };
         let (places, messages) = (Places::default(), [message("a"), message("b")]);

@@ -17,11 +17,14 @@ pub const STRUCTURED_CONTENT_TYPE: &str = "application/cloudevents+json";
 /// Everything outside U+0021–U+007E, and `"` and `%`.
 const HEADER_VALUE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// An attribute as a header's value, by the rule of the `CloudEvents` HTTP binding (3.1.3.2), which NATS and others
+/// Bytes that the values of an Event's headers take, about.
+pub(crate) const VALUES: usize = 640;
+
+/// Appends an attribute as a header's value, by the rule of the `CloudEvents` HTTP binding (3.1.3.2), which NATS and others
 /// share: what is not printable ASCII, and space, `"` and `%`, are percent-encoded in UTF-8. Nothing else is
-/// touched, so the usual value costs no copy.
-pub fn percent_encode(value: &str) -> Cow<'_, str> {
-    utf8_percent_encode(value, HEADER_VALUE).into()
+/// touched.
+pub fn percent_encode(value: &str, values: &mut String) {
+    values.extend(utf8_percent_encode(value, HEADER_VALUE));
 }
 
 /// The Event as one JSON document, the `CloudEvents` JSON format 1.0. The data is copied as it is, not parsed: it

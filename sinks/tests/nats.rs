@@ -109,8 +109,12 @@ async fn acked_events_are_in_the_stream_with_their_headers() -> Result<()> {
         assert_eq!(&*stored.subject, subject);
         assert_eq!(stored.payload, sent.body);
         assert_eq!(stored.headers.len(), sent.headers.len());
-        for (name, value) in &sent.headers {
-            assert_eq!(stored.headers.get(&**name).map(ToString::to_string).as_ref(), Some(value), "{name}");
+        for (name, value) in sent.headers.iter() {
+            assert_eq!(
+                stored.headers.get(&**name).map(ToString::to_string).as_ref(),
+                Some(&value.to_owned()),
+                "{name}"
+            );
         }
     }
     Ok(())

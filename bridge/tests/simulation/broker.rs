@@ -299,8 +299,7 @@ impl Sink for Pipe {
             if *outcome != Outcome::Acked {
                 failed.insert(&message.key);
             } else if !failed.contains(&message.key) {
-                let id = message.headers.iter().find(|(name, _)| name == "ce-id");
-                topic.acked(id.map_or("", |(_, id)| id));
+                topic.acked(message.headers.get("ce-id").unwrap_or_default());
             }
         }
         outcomes

@@ -33,10 +33,7 @@ pub(crate) struct Event {
 impl Event {
     /// Reads it, or says what about it is not as the design says.
     pub(crate) fn read(message: &Message) -> Result<Self, String> {
-        let find = |name: &str| {
-            let header = message.headers.iter().find(|(header, _)| header == name);
-            header.map(|(_, value)| value.clone())
-        };
+        let find = |name: &str| message.headers.get(name).map(str::to_owned);
         let attribute =
             |name: &str| find(&format!("ce-{name}")).ok_or_else(|| format!("no {name} in {message:?}"));
         let wrong = |what: &str| format!("{what} is malformed in {message:?}");

@@ -184,8 +184,8 @@ impl Ready {
         if in_batches {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(BATCH_CONTENT_TYPE));
         } else {
-            for (name, value) in &first.headers {
-                match (HeaderName::try_from(&**name), HeaderValue::try_from(value.as_str())) {
+            for (name, value) in first.headers.iter() {
+                match (HeaderName::try_from(&**name), HeaderValue::try_from(value)) {
                     (Ok(name), Ok(value)) => drop(request.headers_mut().insert(name, value)),
                     _ => return refused(format!("the header {name} is not legal")),
                 }

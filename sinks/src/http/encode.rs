@@ -3,8 +3,6 @@
 //! Before: sinks/src/encode.rs
 //! Next: sinks/src/http/client.rs
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tidings_config::sink::ContentMode;
@@ -12,8 +10,8 @@ use tidings_config::sink::http::ValidHttpAddress;
 use tidings_config::sink::template::Template;
 use tidings_core::event::Event;
 
-use crate::encode::{STRUCTURED_CONTENT_TYPE, fill, header_name, percent_encode, structured};
-use crate::message::Message;
+use crate::encode::{STRUCTURED_CONTENT_TYPE, VALUES, fill, header_name, percent_encode, structured};
+use crate::message::{Headers, Message};
 
 /// The content type of a body that [`batch`] wrote.
 pub(super) const BATCH_CONTENT_TYPE: &str = "application/cloudevents-batch+json";
@@ -40,18 +38,23 @@ impl HttpEncoder {
 
     /// The Message that tells `event`.
     pub fn encode(&self, event: &Event) -> Message {
-        let content_type = |value: &str| (Cow::Borrowed("content-type"), value.to_owned());
-        let (headers, body) = match self.mode {
+        let mut headers = Headers::default();
+        let body = match self.mode {
             // An element of a batch says by the content type of the batch what it is.
-            _ if self.in_batches => (Vec::new(), structured(event)),
-            ContentMode::Structured => (vec![content_type(STRUCTURED_CONTENT_TYPE)], structured(event)),
+            _ if self.in_batches => structured(event),
+            ContentMode::Structured => {
+                headers.push("content-type", STRUCTURED_CONTENT_TYPE);
+                structured(event)
+            }
             ContentMode::Binary => {
-                let attributes = event.attributes();
-                let headers = attributes.iter().map(|(name, value)| match *name {
-                    "datacontenttype" => content_type(value),
-                    name => (header_name(name), percent_encode(value).into_owned()),
-                });
-                (headers.collect(), event.data.clone())
+                headers = Headers::with_capacity(16, VALUES);
+                for (name, value) in event.attributes() {
+                    match name {
+                        "datacontenttype" => headers.push("content-type", &value),
+                        name => headers.push_with(header_name(name), |values| percent_encode(&value, values)),
+                    }
+                }
+                event.data.clone()
             }
         };
         let destination = fill(&self.path, event, push_segment);

@@ -11,8 +11,8 @@ use tidings_config::sink::template::Template;
 use tidings_core::change::ChangeKind;
 use tidings_core::event::{DATA_CONTENT_TYPE, Event};
 
-use crate::encode::{fill, structured};
-use crate::message::Message;
+use crate::encode::{VALUES, fill, structured};
+use crate::message::{Headers, Message};
 
 /// The binding's own words, with the character set that HTTP leaves out.
 const STRUCTURED_CONTENT_TYPE: &str = "application/cloudevents+json; charset=UTF-8";
@@ -37,18 +37,19 @@ impl KafkaEncoder {
 
     /// The Message that tells `event`.
     pub fn encode(&self, event: &Event) -> Message {
-        let mut headers = Vec::with_capacity(16);
+        let mut headers = Headers::with_capacity(16, VALUES);
         let body = match self.mode {
             ContentMode::Binary => {
-                headers.push((Cow::Borrowed("content-type"), DATA_CONTENT_TYPE.to_owned()));
+                headers.push("content-type", DATA_CONTENT_TYPE);
                 // Values are UTF-8 as they are; what describes the data is the header above.
-                let attributes =
-                    event.attributes().into_iter().filter(|(name, _)| *name != "datacontenttype");
-                headers.extend(attributes.map(|(name, value)| (header_name(name), value.into_owned())));
+                let attributes = event.attributes();
+                for (name, value) in attributes.iter().filter(|(name, _)| *name != "datacontenttype") {
+                    headers.push(header_name(name), value);
+                }
                 event.data.clone()
             }
             ContentMode::Structured => {
-                headers.push((Cow::Borrowed("content-type"), STRUCTURED_CONTENT_TYPE.to_owned()));
+                headers.push("content-type", STRUCTURED_CONTENT_TYPE);
                 structured(event)
             }
         };

@@ -112,7 +112,7 @@ pub(super) fn wire_size(message: &Message) -> usize {
 
 fn headers(message: &Message) -> Result<HeaderMap, Outcome> {
     let mut headers = HeaderMap::new();
-    for (name, value) in &message.headers {
+    for (name, value) in message.headers.iter() {
         let refused =
             || Outcome::Rejected { reason: Rejection::Refused(format!("the header {name} is not legal")) };
         let header = match name {

@@ -3,15 +3,15 @@
 //! Before: sinks/src/encode.rs
 //! Next: sinks/src/nats/client.rs
 
-use std::borrow::Cow;
-
 use tidings_config::sink::ContentMode;
 use tidings_config::sink::nats::ValidNatsAddress;
 use tidings_config::sink::template::{Part, Template};
 use tidings_core::event::{DATA_CONTENT_TYPE, Event};
 
-use crate::encode::{STRUCTURED_CONTENT_TYPE, fill, header_name, percent_encode, push_token, structured};
-use crate::message::Message;
+use crate::encode::{
+    STRUCTURED_CONTENT_TYPE, VALUES, fill, header_name, percent_encode, push_token, structured,
+};
+use crate::message::{Headers, Message};
 
 /// By this the server knows a repeat.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
@@ -43,26 +43,23 @@ impl NatsEncoder {
             // In the stream of the Events it would keep the Event from coming back there.
             id.push_str("/deadletter");
         }
-        let mut headers = Vec::with_capacity(20);
-        headers.push((Cow::Borrowed(MESSAGE_ID), percent_encode(&id).into_owned()));
+        let mut headers = Headers::with_capacity(20, VALUES);
+        headers.push_with(MESSAGE_ID, |values| percent_encode(&id, values));
         if let Some(stream) = &self.stream {
-            headers.push((Cow::Borrowed(EXPECTED_STREAM), stream.clone()));
+            headers.push(EXPECTED_STREAM, stream);
         }
         let body = match self.mode {
             ContentMode::Binary => {
-                headers.push((Cow::Borrowed("content-type"), DATA_CONTENT_TYPE.to_owned()));
-                let attributes = event.attributes();
-                headers.extend(
-                    attributes
-                        .iter()
-                        .map(|(name, value)| (header_name(name), percent_encode(value).into_owned())),
-                );
+                headers.push("content-type", DATA_CONTENT_TYPE);
+                for (name, value) in event.attributes() {
+                    headers.push_with(header_name(name), |values| percent_encode(&value, values));
+                }
                 event.data.clone()
             }
             ContentMode::Structured => {
                 // Names of headers have a case in NATS, and readers look for either.
                 for name in ["content-type", "Content-Type"] {
-                    headers.push((Cow::Borrowed(name), STRUCTURED_CONTENT_TYPE.to_owned()));
+                    headers.push(name, STRUCTURED_CONTENT_TYPE);
                 }
                 structured(event)
             }

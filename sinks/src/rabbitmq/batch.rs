@@ -296,7 +296,7 @@ fn unsendable(message: &Message, max_message_size: Option<usize>) -> Option<Answ
     let Route { exchange, routing_key } = Route::of(message);
     let names = [("exchange", exchange), ("routing key", routing_key), ("message id", &message.id)];
     let properties = message.headers.iter().filter(|(_, value)| value.len() > MAX_PROPERTY);
-    let properties = properties.filter_map(|(name, value)| Some((name.strip_prefix(':')?, value.as_str())));
+    let properties = properties.filter_map(|(name, value)| Some((name.strip_prefix(':')?, value)));
     let (what, text) = names.into_iter().chain(properties).find(|(_, text)| text.len() > MAX_PROPERTY)?;
     let reason = format!("the {what} has {} bytes, and AMQP takes at most {MAX_PROPERTY}", text.len());
     Some(Outcome::Rejected { reason: Rejection::Refused(reason) }.into())
@@ -315,17 +315,17 @@ fn properties(message: &Message) -> BasicProperties {
     let mut properties =
         BasicProperties::default().with_delivery_mode(PERSISTENT).with_message_id(message.id.as_str().into());
     let mut headers = FieldTable::default();
-    for (name, value) in &message.headers {
+    for (name, value) in message.headers.iter() {
         match &**name {
-            CONTENT_TYPE => properties = properties.with_content_type(value.as_str().into()),
-            TYPE => properties = properties.with_type(value.as_str().into()),
+            CONTENT_TYPE => properties = properties.with_content_type(value.into()),
+            TYPE => properties = properties.with_type(value.into()),
             TIMESTAMP => {
                 if let Ok(seconds) = value.parse() {
                     properties = properties.with_timestamp(seconds);
                 }
             }
             name => {
-                headers.insert(name.into(), AMQPValue::LongString(LongString::from(value.as_str())));
+                headers.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
             }
         }
     }

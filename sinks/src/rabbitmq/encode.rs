@@ -16,8 +16,8 @@ use tidings_config::sink::rabbitmq::{RabbitmqSettings, ValidRabbitmqAddress};
 use tidings_config::sink::template::Template;
 use tidings_core::event::{DATA_CONTENT_TYPE, Event};
 
-use crate::encode::{STRUCTURED_CONTENT_TYPE, fill, header_name, push_token, structured};
-use crate::message::Message;
+use crate::encode::{STRUCTURED_CONTENT_TYPE, VALUES, fill, header_name, push_token, structured};
+use crate::message::{Headers, Message};
 
 /// The property `content_type`, among the headers of a [`Message`].
 pub(super) const CONTENT_TYPE: &str = ":content-type";
@@ -62,30 +62,32 @@ impl RabbitmqEncoder {
 
     /// The Message that tells `event`.
     pub fn encode(&self, event: &Event) -> Message {
-        let mut headers = Vec::with_capacity(20);
+        let mut headers = Headers::with_capacity(20, VALUES);
         let attributes = event.attributes();
         for (name, value) in &attributes {
             match *name {
                 // The header has it, whatever its length.
                 "type" if value.len() <= MAX_PROPERTY => {
-                    headers.push((Cow::Borrowed(TYPE), value.to_string()));
+                    headers.push(TYPE, value);
                 }
                 "time" => {
-                    let seconds = value.parse::<Timestamp>().ok().map(|time| time.as_second().to_string());
-                    headers.extend(seconds.map(|seconds| (Cow::Borrowed(TIMESTAMP), seconds)));
+                    if let Ok(time) = value.parse::<Timestamp>() {
+                        headers.push(TIMESTAMP, &time.as_second().to_string());
+                    }
                 }
                 _ => {}
             }
         }
         let (content_type, body) = match self.mode {
             ContentMode::Binary => {
-                let headed = attributes.iter().filter(|(name, _)| *name != "datacontenttype");
-                headers.extend(headed.map(|(name, value)| (self.header(name), value.to_string())));
+                for (name, value) in attributes.iter().filter(|(name, _)| *name != "datacontenttype") {
+                    headers.push(self.header(name), value);
+                }
                 (DATA_CONTENT_TYPE, event.data.clone())
             }
             ContentMode::Structured => (STRUCTURED_CONTENT_TYPE, structured(event)),
         };
-        headers.push((Cow::Borrowed(CONTENT_TYPE), content_type.to_owned()));
+        headers.push(CONTENT_TYPE, content_type);
         let mut destination = fill(&self.exchange, event, push_token);
         destination.push(SEPARATOR);
         destination.push_str(&fill(&self.routing_key, event, push_token));

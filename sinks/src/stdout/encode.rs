@@ -9,7 +9,7 @@ use tidings_core::change::ChangeKind;
 use tidings_core::event::Event;
 
 use crate::encode::structured;
-use crate::message::Message;
+use crate::message::{Headers, Message};
 
 /// Turns Events into lines, each with its line break.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ impl StdoutEncoder {
             key: event.key.clone(),
             record_key: String::new(),
             tombstone: false,
-            headers: Vec::new(),
+            headers: Headers::default(),
             body,
         }
     }

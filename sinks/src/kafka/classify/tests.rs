@@ -14,7 +14,7 @@ fn message(destination: &str, body: usize) -> Message {
         key: ObjectKey::new(None, "x"),
         record_key: "key".to_owned(),
         tombstone: false,
-        headers: vec![("ce_id".into(), "1".to_owned())],
+        headers: [("ce_id", "1")].into_iter().collect(),
         body: vec![b' '; body].into(),
     }
 }

@@ -15,7 +15,7 @@ fn message() -> Message {
         key: ObjectKey::new(None, "milk"),
         record_key: String::new(),
         tombstone: false,
-        headers: Vec::new(),
+        headers: crate::message::Headers::default(),
         body: Bytes::new(),
     }
 }

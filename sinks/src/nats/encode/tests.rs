@@ -22,8 +22,7 @@ fn binary() -> NatsEncoder {
 }
 
 fn headers(message: &Message) -> HashMap<&str, &str> {
-    let headers: HashMap<_, _> =
-        message.headers.iter().map(|(name, value)| (name.as_ref(), value.as_str())).collect();
+    let headers: HashMap<_, _> = message.headers.iter().map(|(name, value)| (name.as_ref(), value)).collect();
     assert_eq!(headers.len(), message.headers.len(), "a header occurs twice");
     headers
 }
@@ -156,7 +155,7 @@ fn the_size_counts_headers_and_body() {
         key: ObjectKey::new(None, "x"),
         record_key: String::new(),
         tombstone: false,
-        headers: vec![("a".into(), "bc".to_owned())],
+        headers: [("a", "bc")].into_iter().collect(),
         body: "12345".into(),
     };
     // `a: bc\r\n12345`

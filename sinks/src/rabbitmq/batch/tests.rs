@@ -10,7 +10,7 @@ fn message(exchange: &str, routing_key: &str) -> Message {
         key: ObjectKey::new(None, "milk"),
         record_key: String::new(),
         tombstone: false,
-        headers: vec![(":type".into(), "t".to_owned()), ("ce-long".into(), "x".repeat(1000))],
+        headers: [(":type", "t"), ("ce-long", &*"x".repeat(1000))].into_iter().collect(),
         body: Bytes::from_static(b"body"),
     }
 }
@@ -24,7 +24,7 @@ fn what_amqp_cannot_carry_is_rejected_before_it_ends_the_connection() {
         (message(&long, "a"), "the exchange has 256 bytes"),
         (Message { id: long.clone(), ..message("todos", "a") }, "the message id has 256 bytes"),
         (
-            Message { headers: vec![(":type".into(), long.clone())], ..message("todos", "a") },
+            Message { headers: [(":type", &long)].into_iter().collect(), ..message("todos", "a") },
             "the type has 256 bytes",
         ),
     ] {

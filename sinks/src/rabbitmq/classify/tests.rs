@@ -16,7 +16,7 @@ fn message(exchange: &str, routing_key: &str, size: usize) -> Message {
         key: ObjectKey::new(None, "milk"),
         record_key: String::new(),
         tombstone: false,
-        headers: Vec::new(),
+        headers: crate::message::Headers::default(),
         body: Bytes::from(vec![b' '; size]),
     }
 }

@@ -13,8 +13,7 @@ fn encoder(settings: serde_json::Value, mode: ContentMode) -> RabbitmqEncoder {
 }
 
 fn headers(message: &Message) -> HashMap<&str, &str> {
-    let headers: HashMap<_, _> =
-        message.headers.iter().map(|(name, value)| (name.as_ref(), value.as_str())).collect();
+    let headers: HashMap<_, _> = message.headers.iter().map(|(name, value)| (name.as_ref(), value)).collect();
     assert_eq!(headers.len(), message.headers.len(), "a header occurs twice");
     headers
 }
@@ -22,7 +21,7 @@ fn headers(message: &Message) -> HashMap<&str, &str> {
 /// What a reader of binary mode makes of a message.
 fn read(message: &Message, prefix: &str) -> cloudevents::Event {
     let attributes =
-        message.headers.iter().filter_map(|(name, value)| Some((name.strip_prefix(prefix)?, value.clone())));
+        message.headers.iter().filter_map(|(name, value)| Some((name.strip_prefix(prefix)?, value)));
     let builder = attributes.fold(EventBuilderV10::new(), |builder, (name, value)| match name {
         "specversion" => {
             assert_eq!(value, "1.0");
