@@ -174,11 +174,9 @@ impl Tail {
             return Vec::new();
         };
         // What was asked for while the chunk was read may come before it.
-        let next = self.stored.wanted(slot, &reader.cursor);
-        if !next
-            .zip(records.first())
-            .is_some_and(|(next, first)| (next.first..=next.last).contains(&first.number))
-        {
+        let next = self.stored.wanted(slot, &reader.cursor).zip(records.first());
+        let comes_next = next.is_some_and(|(next, first)| (next.first..=next.last).contains(&first.number));
+        if !comes_next {
             return Vec::new();
         }
         let mut taken = Vec::new();

@@ -24,6 +24,14 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         test: MODEL,
     },
     Mutation {
+        name: "recovered-without-bound",
+        breaks: "versions that are recovered are held within the bound",
+        file: BACKFILL,
+        find: "if *bytes + size > limits.bytes {",
+        put: "if *bytes > limits.bytes {",
+        test: UNIT,
+    },
+    Mutation {
         name: "live-before-recovered",
         breaks: "what comes live waits until what came before it under its name is recovered",
         file: BACKFILL,

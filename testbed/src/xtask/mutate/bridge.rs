@@ -7,6 +7,8 @@ const COMMAND: &str = "bridge/src/watch/driver/command.rs";
 const LISTS: &str = "bridge/src/watch/lists.rs";
 const READER: &str = "bridge/src/watch/reader.rs";
 const LANE: &str = "bridge/src/deliver/lane.rs";
+const SHUT: &str = "bridge/src/deliver/lane/shut.rs";
+const TAIL: &str = "bridge/src/journal/tail.rs";
 const ANSWERS: &str = "bridge/src/deliver/lane/answers.rs";
 
 pub(super) const MUTATIONS: &[Mutation] = &[
@@ -27,6 +29,22 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         put: "self.put_aside(&entry, &reason, attempts);
                     done(&mut usize::MAX.clone(), &entry);",
         test: "-p tidings-bridge --lib a_dead_letter_is_settled_when_its_sink_has_it_and_says_why_it_is_there",
+    },
+    Mutation {
+        name: "what-was-given-back-comes-later",
+        breaks: "what is asked for again comes before whatever follows it",
+        file: TAIL,
+        find: "if !comes_next {",
+        put: "if !comes_next && records.is_empty() {",
+        test: "-p tidings-bridge --lib what_is_asked_for_while_a_later_chunk_is_read_comes_first",
+    },
+    Mutation {
+        name: "shut-key-forgotten",
+        breaks: "what waits on a key that is opened is taken again",
+        file: SHUT,
+        find: "each_source(sources, changes, |source, numbers| source.journal.ask_again(source.slot, numbers));",
+        put: "let _ = (sources, changes);",
+        test: "-p tidings-bridge --lib what_waits_behind_a_refused_event_is_not_in_memory_and_comes_in_order_afterwards",
     },
     Mutation {
         name: "expired-taken-for-ended",
