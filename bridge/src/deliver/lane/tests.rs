@@ -303,7 +303,7 @@ async fn what_waits_behind_a_refused_event_is_not_in_memory_and_comes_in_order_a
 
     let retry = RetryOrder { token: "1".to_owned(), key: None };
     lane.order(Orders { retry: Some(retry), ..Orders::default() });
-    settled_after(&journal).await;
+    tokio::time::timeout(Duration::from_hours(1), settled_after(&journal)).await.unwrap();
     let taken = sink.taken.lock().unwrap();
     let version = |message: &Message| -> u64 {
         let event: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
