@@ -9,6 +9,7 @@
 //! Structs here do not refuse unknown fields: they are part of a custom resource, whose structural schema
 //! already prunes them, and has no room for `additionalProperties: false`.
 
+mod server;
 pub mod template;
 pub mod tls;
 pub mod valid;
@@ -226,8 +227,8 @@ mod tests {
         settings.validate("spec.sink").map_err(|errors| errors.iter().map(ToString::to_string).collect())
     }
 
-    fn kind(json: &str) -> &'static str {
-        validate(json).unwrap().address.unwrap().kind()
+    fn kind(json: &str) -> String {
+        validate(json).unwrap().address.unwrap().kind().to_string()
     }
 
     #[test]

@@ -41,7 +41,7 @@ use async_trait::async_trait;
 use tidings_config::secret::Secrets;
 use tidings_config::sink::ContentMode;
 use tidings_config::sink::stdout::StdoutFormat;
-use tidings_config::sink::valid::{ValidAddress, ValidConnection};
+use tidings_config::sink::valid::{Kind, ValidAddress, ValidConnection};
 use tidings_core::delivery::Outcome;
 use tidings_core::event::Event;
 
@@ -211,13 +211,13 @@ impl Connection {
         }
     }
 
-    fn kind(&self) -> &'static str {
+    fn kind(&self) -> Kind {
         match self {
-            Self::Kafka(_) => "Kafka",
-            Self::Nats(_) => "NATS",
-            Self::Rabbitmq(_) => "RabbitMQ",
-            Self::Http(_) => "HTTP",
-            Self::Stdout => "stdout",
+            Self::Kafka(_) => Kind::Kafka,
+            Self::Nats(_) => Kind::Nats,
+            Self::Rabbitmq(_) => Kind::Rabbitmq,
+            Self::Http(_) => Kind::Http,
+            Self::Stdout => Kind::Stdout,
         }
     }
 }

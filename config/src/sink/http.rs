@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::server::Form;
 use super::template::{Part, Template};
 use super::tls::{TlsSettings, ValidTls};
 use crate::duration::Duration;
@@ -283,21 +284,9 @@ impl ValidHttpConnection {
     }
 }
 
-/// The text itself is never repeated: where people put credentials by mistake, they must not spread.
 fn parse_url(text: &str, tls: bool) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|error| format!("no URL like `https://receiver/events`: {error}"))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err("the scheme is `http://` or `https://`".to_owned());
-    }
-    if tls && url.scheme() == "http" {
-        return Err("with `tls`, the scheme is `https://`: `http://` is not encrypted".to_owned());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("credentials do not belong in a URL; `auth` names a Secret for them".to_owned());
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err("no host; a URL is written `https://receiver/events`".to_owned());
-    }
+    let form = Form { plain: "http", encrypted: "https", example: "https://receiver/events" };
+    let url = form.parse(text, tls)?;
     if url.fragment().is_some() {
         return Err("a fragment (`#`) is never sent".to_owned());
     }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::server::{Form, is_bare};
 use super::template::{Part, Template};
 use super::tls::{TlsSettings, ValidTls};
 use crate::field_error::{FieldError, FieldErrors};
@@ -246,22 +247,11 @@ impl ValidNatsConnection {
     }
 }
 
-/// The text itself is never repeated: where people put credentials by mistake, they must not spread.
 fn parse_server(text: &str) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|error| format!("no URL like `nats://broker:4222`: {error}"))?;
-    if !matches!(url.scheme(), "nats" | "tls") {
-        return Err("the scheme is `nats://` or `tls://`".to_owned());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("credentials do not belong in a URL; `auth` names a Secret for them".to_owned());
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err("no host; a server is written `nats://broker:4222`".to_owned());
-    }
-    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-        return Err("nothing may follow the host and the port".to_owned());
-    }
-    Ok(url)
+    // With `tls` it is insisted on whatever the scheme.
+    let form = Form { plain: "nats", encrypted: "tls", example: "nats://broker:4222" };
+    let url = form.parse(text, false)?;
+    if is_bare(&url) { Ok(url) } else { Err("nothing may follow the host and the port".to_owned()) }
 }
 
 /// The rule of the server for names of streams.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::server::{Form, is_bare};
 use super::template::{Part, Template};
 use super::tls::{TlsSettings, ValidTls};
 use crate::field_error::{FieldError, FieldErrors};
@@ -312,25 +313,14 @@ impl ValidRabbitmqConnection {
     }
 }
 
-/// The text itself is never repeated: where people put credentials by mistake, they must not spread.
 fn parse_server(text: &str, tls: bool) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|error| format!("no URL like `amqps://broker:5671`: {error}"))?;
-    if !matches!(url.scheme(), "amqp" | "amqps") {
-        return Err("the scheme is `amqp://` or `amqps://`".to_owned());
+    let form = Form { plain: "amqp", encrypted: "amqps", example: "amqps://broker:5671" };
+    let url = form.parse(text, tls)?;
+    if is_bare(&url) {
+        Ok(url)
+    } else {
+        Err("nothing may follow the host and the port; the virtual host is `virtualHost`".to_owned())
     }
-    if tls && url.scheme() == "amqp" {
-        return Err("with `tls`, the scheme is `amqps://`: `amqp://` is not encrypted".to_owned());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("credentials do not belong in a URL; `auth` names a Secret for them".to_owned());
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err("no host; a server is written `amqps://broker:5671`".to_owned());
-    }
-    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-        return Err("nothing may follow the host and the port; the virtual host is `virtualHost`".to_owned());
-    }
-    Ok(url)
 }
 
 /// A name of an exchange, or a routing key.

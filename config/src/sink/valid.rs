@@ -9,6 +9,21 @@ use super::stdout::ValidStdout;
 use crate::field_error::FieldErrors;
 use crate::secret::SecretKeyRef;
 
+/// The kinds of sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Apache Kafka.
+    Kafka,
+    /// NATS with JetStream.
+    Nats,
+    /// RabbitMQ.
+    Rabbitmq,
+    /// A receiver of HTTP.
+    Http,
+    /// Standard output.
+    Stdout,
+}
+
 /// Where the Events go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidSink {
@@ -58,6 +73,21 @@ pub enum ValidAddress {
     Stdout(ValidStdout),
 }
 
+// === impl Kind ===
+
+/// As people call it.
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Kafka => "Kafka",
+            Self::Nats => "NATS",
+            Self::Rabbitmq => "RabbitMQ",
+            Self::Http => "HTTP",
+            Self::Stdout => "stdout",
+        })
+    }
+}
+
 // === impl ValidSink ===
 
 impl ValidSink {
@@ -94,14 +124,14 @@ impl ValidConnection {
         self
     }
 
-    /// What people call this kind of sink.
-    pub fn kind(&self) -> &'static str {
+    /// The kind of sink.
+    pub fn kind(&self) -> Kind {
         match self {
-            Self::Kafka(_) => "Kafka",
-            Self::Nats(_) => "NATS",
-            Self::Rabbitmq(_) => "RabbitMQ",
-            Self::Http(_) => "HTTP",
-            Self::Stdout => "stdout",
+            Self::Kafka(_) => Kind::Kafka,
+            Self::Nats(_) => Kind::Nats,
+            Self::Rabbitmq(_) => Kind::Rabbitmq,
+            Self::Http(_) => Kind::Http,
+            Self::Stdout => Kind::Stdout,
         }
     }
 
@@ -158,7 +188,7 @@ impl ValidConnection {
             (Self::Http(http), ValidAddress::Http(_)) => {
                 format!("http {} {}", http.summary(), address.behind())
             }
-            (connection, _) => connection.kind().to_owned(),
+            (connection, _) => connection.kind().to_string(),
         }
     }
 }
@@ -175,14 +205,14 @@ impl ValidAddress {
         self
     }
 
-    /// What people call this kind of sink.
-    pub fn kind(&self) -> &'static str {
+    /// The kind of sink.
+    pub fn kind(&self) -> Kind {
         match self {
-            Self::Kafka(_) => "Kafka",
-            Self::Nats(_) => "NATS",
-            Self::Rabbitmq(_) => "RabbitMQ",
-            Self::Http(_) => "HTTP",
-            Self::Stdout(_) => "stdout",
+            Self::Kafka(_) => Kind::Kafka,
+            Self::Nats(_) => Kind::Nats,
+            Self::Rabbitmq(_) => Kind::Rabbitmq,
+            Self::Http(_) => Kind::Http,
+            Self::Stdout(_) => Kind::Stdout,
         }
     }
 
