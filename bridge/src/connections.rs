@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use self::namespaces::Namespaces;
 use crate::deliver::Targets;
 use crate::secrets::{SecretReader, Wanted, is_passing};
+use crate::status;
 
 /// Between two looks at a connection.
 const CHECK: Duration = Duration::from_secs(5);
@@ -342,6 +343,5 @@ fn not_found((of, name): &SinkName, namespace: &str) -> NotReady {
 }
 
 fn invalid(mistakes: &FieldErrors) -> NotReady {
-    let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
-    NotReady::new("Invalid", lines.join("\n"))
+    NotReady::new("Invalid", status::lines(mistakes))
 }

@@ -211,7 +211,8 @@ fn trouble(source: &SourceReport) -> String {
     if trouble.contains(&source.kind.kind) { trouble } else { format!("{}: {trouble}", source.kind) }
 }
 
-fn lines(mistakes: &FieldErrors) -> String {
+/// A line for each mistake.
+pub(crate) fn lines(mistakes: &FieldErrors) -> String {
     let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
     lines.join("\n")
 }

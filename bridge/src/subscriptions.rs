@@ -6,17 +6,16 @@
 //! Next: bridge/src/connections.rs
 
 mod orders;
+mod resources;
 mod sinks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
-use kube::runtime::{WatchStreamExt, reflector, watcher};
-use kube::{Api, Resource, ResourceExt};
+use kube::api::{ApiResource, DynamicObject};
+use kube::{Resource, ResourceExt};
 use tidings_config::field_error::FieldErrors;
 use tidings_config::process::BridgeSettings;
 use tidings_core::delivery::Backoff;
@@ -26,10 +25,10 @@ use tidings_crds::validate::{self, ValidDelivery, ValidSubscription};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use self::resources::Resources;
 use self::sinks::Sinks;
 use crate::admin::Readiness;
 use crate::announce::{Announced, Announcer};
-use crate::chain::chain;
 use crate::connections::{Bases, Connections};
 use crate::deliver::{DeliverySettings, Orders};
 use crate::pipeline::{self, Pipeline};
@@ -40,8 +39,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serves what Subscriptions say.
 pub struct Controller {
-    client: kube::Client,
-    resource: ApiResource,
+    resources: Resources<Subscription>,
     pipeline: Pipeline,
     announcer: Announcer,
     connections: Connections,
@@ -83,8 +81,7 @@ impl Controller {
             announcer: Announcer::new(client.clone()),
             connections: Connections::new(client.clone(), settings),
             sinks: Sinks::new(client.clone()),
-            client,
-            resource: ApiResource::erase::<Subscription>(&()),
+            resources: Resources::new(client),
             pipeline,
             served: BTreeMap::new(),
             restored: false,
@@ -101,30 +98,16 @@ impl Controller {
         shutdown: CancellationToken,
         deadline: Duration,
     ) -> Result<u64, pipeline::Error> {
-        let api = Api::<DynamicObject>::all_with(self.client.clone(), &self.resource);
-        let writer = reflector::store::Writer::new(self.resource.clone());
-        let store = writer.as_reader();
-        let events = watcher(api, watcher::Config::default()).default_backoff();
-        let mut events = reflector::reflector(writer, events).boxed();
         let mut tick = tokio::time::interval(self.status_interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                event = events.try_next() => match event {
-                    // Before the list is complete the store has what was there before.
-                    Ok(Some(watcher::Event::Init | watcher::Event::InitApply(_)) | None) => {}
-                    Ok(Some(watcher::Event::InitDone)) => {
-                        self.restore(&store.state()).await?;
-                        self.reconcile(&store.state()).await;
-                        readiness.set();
-                    }
-                    Ok(Some(_)) if self.restored => self.reconcile(&store.state()).await,
-                    Ok(Some(_)) => {}
-                    Err(error) => tracing::warn!(
-                        error = chain(&error), help = advice(&error),
-                        "unable to watch Subscriptions; trying again"
-                    ),
-                },
+                () = self.resources.changed() => {
+                    let exist = self.resources.all();
+                    self.restore(&exist).await?;
+                    self.reconcile(&exist).await;
+                    readiness.set();
+                }
                 () = self.sinks.changed() => {
                     self.connections.describe(self.sinks.specs());
                     self.reconnect();
@@ -206,7 +189,7 @@ impl Controller {
             mistakes: FieldErrors::new(),
             status: written.unwrap_or_default(),
             announced: Announced::new(made(object)),
-            reference: object.object_ref(&self.resource),
+            reference: object.object_ref(&ApiResource::erase::<Subscription>(&())),
         });
         served.generation = generation;
         match read.and_then(|subscription| validate::validate(&subscription)) {
@@ -309,17 +292,9 @@ impl Controller {
             if status == served.status {
                 continue;
             }
-            let api =
-                Api::<DynamicObject>::namespaced_with(self.client.clone(), &served.namespace, &self.resource);
-            let patch = Patch::Merge(serde_json::json!({ "status": status::patch(&status) }));
-            match api.patch_status(&served.name, &PatchParams::default(), &patch).await {
-                Ok(_) => served.status = status,
-                // It is gone, and the watch will say so.
-                Err(kube::Error::Api(answer)) if answer.code == 404 => {}
-                Err(error) => {
-                    let subscription = format!("{}/{}", served.namespace, served.name);
-                    tracing::warn!(%subscription, error = chain(&error), "unable to write a status");
-                }
+            let patch = status::patch(&status);
+            if self.resources.write_status(&served.namespace, &served.name, &patch).await {
+                served.status = status;
             }
         }
     }
@@ -329,21 +304,4 @@ impl Controller {
 fn made(object: &DynamicObject) -> u64 {
     let seconds = object.creation_timestamp().map_or(0, |made| made.0.as_second());
     u64::try_from(seconds).unwrap_or_default()
-}
-
-/// What a person can do about Subscriptions that cannot be read.
-fn advice(error: &watcher::Error) -> Option<&'static str> {
-    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
-    | watcher::Error::WatchStartFailed(kube::Error::Api(status))) = error
-    else {
-        return None;
-    };
-    match status.code {
-        404 => Some("install the CRDs: tidings crds | kubectl apply -f -"),
-        403 => Some(
-            "the bridge needs list and watch on subscriptions.tidings.dev, patch on their status, and create and patch \
-             on events.events.k8s.io",
-        ),
-        _ => None,
-    }
 }

@@ -5,30 +5,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
-use kube::runtime::{WatchStreamExt as _, reflector, watcher};
-use kube::{Api, ResourceExt as _};
+use kube::ResourceExt as _;
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
 use tidings_config::field_error::FieldErrors;
 use tidings_crds::conditions::{self, set};
 use tidings_crds::sink::{Sink, SinkSpec, SinkStatus};
 use tidings_crds::validate::{self, ValidSubscription};
 use tidings_sinks::sink::NotReady;
 
-use crate::chain::chain;
+use super::resources::Resources;
 use crate::connections::{Connections, SinkName};
 use crate::{clock, status};
 
 /// The Sinks that exist.
 pub(super) struct Sinks {
-    client: kube::Client,
-    resource: ApiResource,
-    events: BoxStream<'static, Result<watcher::Event<DynamicObject>, watcher::Error>>,
-    store: reflector::Store<DynamicObject>,
-    /// The list was complete once.
-    listed: bool,
+    resources: Resources<Sink>,
     /// What was written last.
     written: BTreeMap<SinkName, SinkStatus>,
 }
@@ -38,39 +31,18 @@ pub(super) struct Sinks {
 impl Sinks {
     /// None is known yet.
     pub(super) fn new(client: kube::Client) -> Self {
-        let resource = ApiResource::erase::<Sink>(&());
-        let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
-        let writer = reflector::store::Writer::new(resource.clone());
-        let store = writer.as_reader();
-        let events = watcher(api, watcher::Config::default()).default_backoff();
-        let events = reflector::reflector(writer, events).boxed();
-        Self { client, resource, events, store, listed: false, written: BTreeMap::new() }
+        Self { resources: Resources::new(client), written: BTreeMap::new() }
     }
 
     /// Comes back when others exist than before, once all are known.
     pub(super) async fn changed(&mut self) {
-        loop {
-            match self.events.try_next().await {
-                Ok(Some(watcher::Event::InitDone)) => {
-                    self.listed = true;
-                    return;
-                }
-                Ok(Some(watcher::Event::Apply(_) | watcher::Event::Delete(_))) if self.listed => return,
-                Ok(_) => {}
-                Err(error) => tracing::warn!(
-                    error = chain(&error),
-                    help = "install the CRDs (tidings crds | kubectl apply -f -); the bridge needs list and watch on \
-                            sinks.tidings.dev, and patch on their status",
-                    "unable to watch Sinks; trying again"
-                ),
-            }
-        }
+        self.resources.changed().await;
     }
 
     /// What they say.
     pub(super) fn specs(&self) -> Vec<(SinkName, Result<SinkSpec, FieldErrors>)> {
         let spec = |object: &DynamicObject| validate::read::<Sink>(object).map(|sink| sink.spec);
-        self.store.state().iter().map(|object| (name_of(object), spec(object))).collect()
+        self.resources.all().iter().map(|object| (name_of(object), spec(object))).collect()
     }
 
     /// Writes the status of each whose status changed.
@@ -86,7 +58,7 @@ impl Sinks {
                 *users.entry((namespace.to_owned(), name.to_owned())).or_default() += 1;
             }
         }
-        let sinks = self.store.state();
+        let sinks = self.resources.all();
         self.written.retain(|name, _| sinks.iter().any(|sink| name_of(sink) == *name));
         for object in sinks {
             let name = name_of(&object);
@@ -95,23 +67,11 @@ impl Sinks {
             let (broker, health) = connections.check(&name);
             let subscriptions = users.get(&name).copied().unwrap_or_default();
             let status = status_of(&before, object.metadata.generation, broker, health, subscriptions);
-            if self.written.get(&name) != Some(&status) && self.write(&name, &status).await {
+            let (namespace, sink) = &name;
+            if self.written.get(&name) != Some(&status)
+                && self.resources.write_status(namespace, sink, &patch(&status)).await
+            {
                 self.written.insert(name, status);
-            }
-        }
-    }
-
-    async fn write(&self, (namespace, name): &SinkName, status: &SinkStatus) -> bool {
-        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, &self.resource);
-        let patch = Patch::Merge(serde_json::json!({ "status": status }));
-        match api.patch_status(name, &PatchParams::default(), &patch).await {
-            Ok(_) => true,
-            // It is gone, and the watch will say so.
-            Err(kube::Error::Api(answer)) if answer.code == 404 => false,
-            Err(error) => {
-                let sink = format!("{namespace}/{name}");
-                tracing::warn!(%sink, error = chain(&error), "unable to write a status");
-                false
             }
         }
     }
@@ -137,4 +97,13 @@ fn status_of(
     let mut conditions = before.conditions.clone();
     set(&mut conditions, conditions::REACHABLE, verdict, &reason, &message, generation, &now);
     SinkStatus { conditions, observed_generation: generation, broker, subscriptions: Some(subscriptions) }
+}
+
+/// The members of a status: what is not there any more is removed.
+fn patch(status: &SinkStatus) -> Value {
+    let SinkStatus { conditions, observed_generation, broker, subscriptions } = status;
+    json!({
+        "conditions": conditions, "observedGeneration": observed_generation,
+        "broker": broker, "subscriptions": subscriptions,
+    })
 }
