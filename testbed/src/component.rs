@@ -162,6 +162,11 @@ impl Component {
         self.process.signal(Signal::SIGCONT)
     }
 
+    /// Sends it `signal`, which its program knows what to do with.
+    pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// Whether the process has not ended. A paused one runs.
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()

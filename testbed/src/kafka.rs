@@ -59,6 +59,8 @@ pub enum Listener {
     SaslTls,
     /// Like the first, through a network that is there only while [`Kafka::proxy`] is.
     Proxied,
+    /// Like [`Listener::SaslTls`], through such a network ([`Kafka::proxy_of`]).
+    ProxiedSaslTls,
 }
 
 /// One broker, its records in its folder.
@@ -106,15 +108,19 @@ impl Kafka {
 
     /// Host and port where clients come to a listener.
     pub fn address(&self, listener: Listener) -> String {
-        let port = if listener == Listener::Proxied { config::PROXY } else { listener as usize };
-        format!("127.0.0.1:{}", self.port(port))
+        format!("127.0.0.1:{}", self.port(listener.told()))
     }
 
     /// The network before [`Listener::Proxied`]. Brokers tell clients where to connect, so it has a place of its own, and
     /// there is one at a time.
     pub async fn proxy(&self, link: Link) -> Result<Proxy> {
-        let upstream = format!("127.0.0.1:{}", self.port(Listener::Proxied as usize));
-        Proxy::start_on(self.port(config::PROXY), upstream, link).await
+        self.proxy_of(Listener::Proxied, link).await
+    }
+
+    /// The network before one of those that have one.
+    pub async fn proxy_of(&self, listener: Listener, link: Link) -> Result<Proxy> {
+        let upstream = format!("127.0.0.1:{}", self.port(listener as usize));
+        Proxy::start_on(self.port(listener.told()), upstream, link).await
     }
 
     /// Who signs the certificates of the broker, and those of clients that it takes.
@@ -181,8 +187,24 @@ impl KafkaUser {
 
 impl Listener {
     /// In the order of their ports.
-    const ALL: [Self; 6] =
-        [Self::Plain, Self::Tls, Self::MutualTls, Self::Sasl, Self::SaslTls, Self::Proxied];
+    const ALL: [Self; 7] = [
+        Self::Plain,
+        Self::Tls,
+        Self::MutualTls,
+        Self::Sasl,
+        Self::SaslTls,
+        Self::Proxied,
+        Self::ProxiedSaslTls,
+    ];
+
+    /// Which of the ports clients are told: the network's, where there is one.
+    fn told(self) -> usize {
+        match self {
+            Self::Proxied => config::PROXY,
+            Self::ProxiedSaslTls => config::PROXY + 1,
+            _ => self as usize,
+        }
+    }
 
     /// As clients and brokers call it.
     fn protocol(self) -> &'static str {
@@ -190,12 +212,12 @@ impl Listener {
             Self::Plain | Self::Proxied => "PLAINTEXT",
             Self::Tls | Self::MutualTls => "SSL",
             Self::Sasl => "SASL_PLAINTEXT",
-            Self::SaslTls => "SASL_SSL",
+            Self::SaslTls | Self::ProxiedSaslTls => "SASL_SSL",
         }
     }
 
     fn is_encrypted(self) -> bool {
-        matches!(self, Self::Tls | Self::MutualTls | Self::SaslTls)
+        matches!(self, Self::Tls | Self::MutualTls | Self::SaslTls | Self::ProxiedSaslTls)
     }
 }
 

@@ -6,9 +6,11 @@ use std::fs;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use async_nats::{Client, ConnectOptions};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use self::operator::Operator;
@@ -16,6 +18,9 @@ use crate::binaries::Binary;
 use crate::certificates::{Authority, Shown, write_secret};
 use crate::component::{Component, Home, Ready, Setup};
 use crate::ports::Port;
+use crate::wait::eventually;
+
+const SOON: Duration = Duration::from_secs(30);
 
 /// What differs from a plain server, which takes anybody, in clear.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +62,8 @@ pub struct NatsUser {
 pub struct Nats {
     component: Component,
     options: NatsOptions,
+    /// What it was started with.
+    config: Value,
     tls: Option<Tls>,
 }
 
@@ -79,7 +86,7 @@ impl Nats {
 
     /// Starts one in `home`.
     pub async fn start_with(home: &Home, options: NatsOptions) -> Result<Self> {
-        let mut tls = None;
+        let (mut tls, mut started) = (None, Value::Null);
         let component = Component::start(Binary::NatsServer, home, |folder| {
             let (port, monitor) = (Port::reserve()?, Port::reserve()?);
             let mut config = config(&options);
@@ -94,15 +101,28 @@ impl Nats {
                 config["tls"] = section;
                 tls = Some(files);
             }
-            // The server's own format takes JSON.
-            let file = folder.join("nats.conf");
-            write_secret(&file, &format!("{config:#}\n"))?;
+            let file = write(folder, &config)?;
+            started = config;
             let ready = Ready::Http { port: monitor.number(), path: "/healthz" };
             let arguments = vec!["--config".to_owned(), file.display().to_string()];
             Ok(Setup { program: None, arguments, ports: vec![port, monitor], ready })
         });
         let component = component.await.context("start NATS")?;
-        Ok(Self { component, options, tls })
+        Ok(Self { component, options, config: started, tls })
+    }
+
+    /// From now on `user` has this password. The server ends the connections that were made with the old one.
+    pub async fn set_password(&mut self, user: &str, password: &str) -> Result<()> {
+        let known = self.options.users.iter_mut().find(|known| known.name == user);
+        password.clone_into(&mut known.with_context(|| format!("there is no user {user}"))?.password);
+        self.config["authorization"] = config(&self.options)["authorization"].take();
+        write(self.component.folder(), &self.config)?;
+        self.component.signal(Signal::SIGHUP)?;
+        let welcome = || async {
+            let options = self.options_for(user);
+            options.connect(self.url()).await
+        };
+        eventually(SOON, "the password is the new one", welcome).await.map(drop)
     }
 
     /// Where clients connect: `nats://` or, with TLS, `tls://`, without credentials.
@@ -132,13 +152,25 @@ impl Nats {
         } else if let Some(operator) = &self.options.operator {
             connect = ConnectOptions::with_credentials(&operator.user()?)?;
         }
+        let connect = self.encrypted(connect);
+        connect.connect(self.url()).await.context("connect to the testbed's NATS")
+    }
+
+    /// How a user connects.
+    fn options_for(&self, user: &str) -> ConnectOptions {
+        let known = self.options.users.iter().find(|known| known.name == user);
+        let password = known.map_or_else(String::new, |known| known.password.clone());
+        self.encrypted(ConnectOptions::with_user_and_password(user.to_owned(), password))
+    }
+
+    fn encrypted(&self, mut connect: ConnectOptions) -> ConnectOptions {
         if let Some(Tls { ca, client: [certificate, key], .. }) = &self.tls {
             connect = connect.add_root_certificates(ca.clone());
             if self.options.client_certificates {
                 connect = connect.add_client_certificate(certificate.clone(), key.clone());
             }
         }
-        connect.connect(self.url()).await.context("connect to the testbed's NATS")
+        connect
     }
 }
 
@@ -190,6 +222,13 @@ impl Tls {
         }
         Ok((Self { authority, ca, client: [client_certificate, client_key] }, section))
     }
+}
+
+/// The server's own format takes JSON.
+fn write(folder: &Path, config: &Value) -> Result<PathBuf> {
+    let file = folder.join("nats.conf");
+    write_secret(&file, &format!("{config:#}\n"))?;
+    Ok(file)
 }
 
 fn config(options: &NatsOptions) -> Value {

@@ -29,6 +29,8 @@ pub enum Link {
     },
     /// Holds it until the link is open again: connections stay and nothing answers.
     Silent,
+    /// Holds what the server says, and passes on what it is told: what it acknowledges, nobody hears.
+    Mute,
     /// Ends every connection, and takes none.
     Cut,
 }
@@ -103,13 +105,19 @@ async fn connect(near: TcpStream, upstream: String, mut links: watch::Receiver<L
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
     let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
     tokio::select! {
-        () = carry(near_read, far_write, links.clone()) => {}
-        () = carry(far_read, near_write, links.clone()) => {}
+        () = carry(near_read, far_write, links.clone(), &[Link::Silent]) => {}
+        () = carry(far_read, near_write, links.clone(), &[Link::Silent, Link::Mute]) => {}
         _ = links.wait_for(|link| *link == Link::Cut) => {}
     }
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut links: watch::Receiver<Link>) {
+/// Carries one direction, which waits while the link is one of `held`.
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut links: watch::Receiver<Link>,
+    held: &[Link],
+) {
     let (sender, mut receiver) = mpsc::channel::<(Instant, Vec<u8>)>(ON_THE_WAY);
     let reading = links.clone();
     let read = async move {
@@ -121,7 +129,7 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut links: watch
             }
             let delay = match *reading.borrow() {
                 Link::Open { delay, .. } => delay,
-                Link::Silent | Link::Cut => Duration::ZERO,
+                Link::Silent | Link::Mute | Link::Cut => Duration::ZERO,
             };
             if sender.send((Instant::now() + delay, chunk)).await.is_err() {
                 return;
@@ -132,7 +140,7 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut links: watch
         while let Some((due, chunk)) = receiver.recv().await {
             tokio::time::sleep_until(due).await;
             for piece in chunk.chunks(SLOW_CHUNK) {
-                let Ok(link) = links.wait_for(|link| *link != Link::Silent).await.map(|link| *link) else {
+                let Ok(link) = links.wait_for(|link| !held.contains(link)).await.map(|link| *link) else {
                     return;
                 };
                 if to.write_all(piece).await.is_err() {
@@ -191,6 +199,20 @@ mod tests {
         assert!(waiting.is_err());
         proxy.set(Link::GOOD);
         assert_eq!(stream.read_u8().await.unwrap(), b'x');
+    }
+
+    #[tokio::test]
+    async fn a_mute_link_passes_on_what_is_said_and_holds_the_answers() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Proxy::start(listener.local_addr().unwrap().to_string(), Link::Mute).await.unwrap();
+        let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(server.read_u8().await.unwrap(), b'x');
+        server.write_all(b"y").await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(50), client.read_u8()).await.is_err());
+        proxy.set(Link::GOOD);
+        assert_eq!(client.read_u8().await.unwrap(), b'y');
     }
 
     #[tokio::test]

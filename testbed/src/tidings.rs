@@ -171,6 +171,13 @@ impl Bridge {
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 
+    /// The last lines it logged that name `what`.
+    pub fn log_about(&self, what: &str) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(what)).collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
     async fn until_ready(&mut self) -> Result<()> {
         let port = self.admin.number();
         let process = &mut self.process;

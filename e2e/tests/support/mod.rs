@@ -46,14 +46,19 @@ pub(crate) async fn program() -> &'static Path {
 
 /// The cluster, broker and bridge that tests share which break none of them.
 pub(crate) async fn stage(prefix: &str) -> Stage {
+    stage_with(prefix, &[]).await.0
+}
+
+/// The same, whose bridge has more `arguments`: all that ask in one process must ask for the same.
+pub(crate) async fn stage_with(prefix: &str, arguments: &[&str]) -> (Stage, &'static Bridge) {
     static BRIDGE: OnceCell<Bridge> = OnceCell::const_new();
     let testbed = shared::testbed().await.unwrap();
     let start = || async {
         let cluster = Cluster::install(&testbed.control_plane).await;
-        Bridge::start(program().await, &cluster.kubeconfig, &[]).await.unwrap()
+        Bridge::start(program().await, &cluster.kubeconfig, arguments).await.unwrap()
     };
-    BRIDGE.get_or_init(start).await;
-    Stage::set(Cluster::of(&testbed.control_plane).await, &testbed.nats, prefix).await
+    let bridge = BRIDGE.get_or_init(start).await;
+    (Stage::set(Cluster::of(&testbed.control_plane).await, &testbed.nats, prefix).await, bridge)
 }
 
 impl Cluster {

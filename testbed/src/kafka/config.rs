@@ -10,10 +10,10 @@ use crate::certificates::{Authority, write_secret};
 use crate::ports::Port;
 use crate::tokens::{AUDIENCE, Issuer};
 
-/// After the ports of the listeners come the controller's, and the one of the proxy.
+/// After the ports of the listeners come the controller's, and those of the proxies.
 const CONTROLLER: usize = Listener::ALL.len();
 pub(super) const PROXY: usize = CONTROLLER + 1;
-pub(super) const PORTS: usize = PROXY + 1;
+pub(super) const PORTS: usize = PROXY + 2;
 
 /// Formats the folder the first time, with the users that are arguments, and becomes the broker.
 const START: &str = r#"
@@ -79,6 +79,7 @@ impl Listener {
             Self::Sasl => "SASL",
             Self::SaslTls => "SASLTLS",
             Self::Proxied => "PROXIED",
+            Self::ProxiedSaslTls => "PROXIEDSASLTLS",
         }
     }
 }
@@ -116,10 +117,7 @@ pub(super) fn write(
     let address = |name: &str, port: usize| format!("{name}://127.0.0.1:{}", number(port));
     let listen = Listener::ALL.map(|listener| address(listener.name(), listener as usize));
     set("listeners", &format!("{},{}", listen.join(","), address("CONTROLLER", CONTROLLER)));
-    let advertise = Listener::ALL.map(|listener| match listener {
-        Listener::Proxied => address(listener.name(), PROXY),
-        _ => address(listener.name(), listener as usize),
-    });
+    let advertise = Listener::ALL.map(|listener| address(listener.name(), listener.told()));
     set("advertised.listeners", &advertise.join(","));
     set("controller.quorum.voters", &format!("1@127.0.0.1:{}", number(CONTROLLER)));
     let protocols = Listener::ALL.map(|listener| format!("{}:{}", listener.name(), listener.protocol()));
@@ -135,7 +133,7 @@ pub(super) fn write(
     let module = "org.apache.kafka.common.security";
     let passwords: Vec<_> =
         users.iter().map(|KafkaUser { name, password, .. }| format!(" user_{name}=\"{password}\"")).collect();
-    for listener in [Listener::Sasl, Listener::SaslTls] {
+    for listener in [Listener::Sasl, Listener::SaslTls, Listener::ProxiedSaslTls] {
         let prefix = format!("listener.name.{}", listener.name().to_lowercase());
         let plain = format!("{module}.plain.PlainLoginModule required{};", passwords.concat());
         set(&format!("{prefix}.plain.sasl.jaas.config"), &plain);

@@ -12,7 +12,7 @@ use lapin::tcp::OwnedTLSConfig;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ExchangeKind};
 
-use super::{AGAIN, Log, binary};
+use super::ear::{AGAIN, Log, binary};
 use crate::consumer::Received;
 use crate::rabbitmq::connect;
 

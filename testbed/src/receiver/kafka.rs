@@ -8,12 +8,12 @@ use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use tokio::task::JoinHandle;
 
-use super::{AGAIN, Log, binary};
+use super::ear::{AGAIN, Log, binary};
 use crate::consumer::Received;
 
 /// Reads `topic` from its first record on; while the broker is away, the client tries again by itself.
 pub(super) fn listen(mut config: ClientConfig, topic: &str, log: Arc<Log>) -> Result<JoinHandle<()>> {
-    config.set("group.id", "testbed").set("auto.offset.reset", "earliest");
+    config.set("group.id", topic).set("auto.offset.reset", "earliest");
     let consumer: StreamConsumer = config.create().context("create Kafka's consumer")?;
     consumer.subscribe(&[topic])?;
     Ok(tokio::spawn(async move {
