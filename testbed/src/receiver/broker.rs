@@ -1,10 +1,13 @@
 //! One running broker of any kind, with places in it and ways to them. What can be done to it is in `faults.rs`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use async_nats::jetstream;
+use futures::StreamExt as _;
 use serde_json::json;
 
 use super::ear::{Ear, Log};
@@ -13,6 +16,7 @@ use super::way::{Way, key};
 use super::{Kind, Security, amqp, kafka};
 use crate::certificates::{Authority, Shown};
 use crate::component::Home;
+use crate::consumer::Received;
 use crate::kafka::{Kafka, KafkaOptions, KafkaUser, Listener};
 use crate::nats::{Nats, NatsOptions, NatsUser};
 use crate::proxy::{Link, Proxy};
@@ -26,6 +30,11 @@ pub const TURNER: &str = "tom";
 pub const GUEST: &str = "bob";
 /// The largest message that any place of RabbitMQ takes: the node has one limit for all. A multiple of what is ordinary.
 pub const LARGEST: usize = 200_000;
+
+/// Shorter than any outage, so that JetStream hides no repeat: correctness must not rest on it.
+const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
+/// For an application to hear what its broker holds.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One running broker.
 pub struct Broker(pub(super) Server);
@@ -123,6 +132,7 @@ impl Broker {
                     name: place.to_owned(),
                     subjects: vec![format!("{place}.>")],
                     max_message_size: largest.map(i32::try_from).transpose()?.unwrap_or(-1),
+                    duplicate_window: DUPLICATE_WINDOW,
                     ..jetstream::stream::Config::default()
                 };
                 let client = self.nats(security)?.client().await?;
@@ -147,7 +157,7 @@ impl Broker {
             Server::Nats { .. } => Ear::of_stream(self.nats(security)?.client().await?, place.to_owned()),
             Server::Kafka(kafka) => {
                 let log = Arc::<Log>::default();
-                let reader = kafka::listen(kafka.client(Listener::Plain), place, log.clone())?;
+                let reader = kafka::listen(kafka.client(Listener::Plain), place, log.clone()).await?;
                 Ear::new(log, Some(reader))
             }
             Server::Rabbitmq(rabbitmq) => {
@@ -157,6 +167,35 @@ impl Broker {
             }
             Server::Http(endpoint) => endpoint.listen(place),
         })
+    }
+
+    /// Waits until `ear` has heard what the broker held at `place` before `last`, which was the last that was sent there.
+    pub async fn told(&self, ear: &Ear, place: &str, last: impl Fn(&Received) -> bool) -> Result<()> {
+        let held = match &self.0 {
+            // Each of its partitions is in order, and they are not among each other.
+            Server::Kafka(kafka) => kafka::count(kafka.client(Listener::Plain), place).await?,
+            Server::Nats { .. } | Server::Rabbitmq(_) | Server::Http(_) => 0,
+        };
+        let heard = async {
+            let mut events = ear.events();
+            let (mut count, mut is_last) = (0, false);
+            while count < held || !is_last {
+                let Some(event) = events.next().await else { return };
+                count += 1;
+                is_last |= last(&event);
+            }
+        };
+        tokio::time::timeout(PATIENCE, heard).await.with_context(|| format!("hear everything of {place}"))
+    }
+
+    /// Its log, where it has one.
+    pub fn log(&self) -> Option<&Path> {
+        match &self.0 {
+            Server::Nats { plain, .. } => Some(plain.log()),
+            Server::Kafka(kafka) => Some(kafka.log()),
+            Server::Rabbitmq(rabbitmq) => Some(rabbitmq.log()),
+            Server::Http(_) => None,
+        }
     }
 
     /// A network before it that can be made bad. For Kafka, which tells clients where to connect, there is one at a time

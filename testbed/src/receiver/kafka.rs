@@ -1,21 +1,38 @@
 //! A consumer of a topic.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{Consumer as _, StreamConsumer};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, StreamConsumer};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::metadata::MetadataTopic;
+use rdkafka::{Offset, TopicPartitionList};
 use tokio::task::JoinHandle;
 
 use super::ear::{AGAIN, Log, binary};
 use crate::consumer::Received;
 
-/// Reads `topic` from its first record on; while the broker is away, the client tries again by itself.
-pub(super) fn listen(mut config: ClientConfig, topic: &str, log: Arc<Log>) -> Result<JoinHandle<()>> {
-    config.set("group.id", topic).set("auto.offset.reset", "earliest");
-    let consumer: StreamConsumer = config.create().context("create Kafka's consumer")?;
-    consumer.subscribe(&[topic])?;
+/// For an answer of the broker.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Reads `topic` from its first record on, each once; while the broker is away, the client tries again by itself.
+pub(super) async fn listen(mut config: ClientConfig, topic: &str, log: Arc<Log>) -> Result<JoinHandle<()>> {
+    // Nobody shares the partitions: a group would begin again somewhere before when its broker was away.
+    config.set("group.id", topic).set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
+    let topic = topic.to_owned();
+    let assigned = move || {
+        let consumer: StreamConsumer = config.create().context("create Kafka's consumer")?;
+        let metadata = consumer.fetch_metadata(Some(&topic), ANSWER)?;
+        let mut partitions = TopicPartitionList::new();
+        for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
+            partitions.add_partition_offset(&topic, partition.id(), Offset::Beginning)?;
+        }
+        consumer.assign(&partitions)?;
+        anyhow::Ok(consumer)
+    };
+    let consumer = tokio::task::spawn_blocking(assigned).await??;
     Ok(tokio::spawn(async move {
         loop {
             match consumer.recv().await {
@@ -30,6 +47,19 @@ pub(super) fn listen(mut config: ClientConfig, topic: &str, log: Arc<Log>) -> Re
             }
         }
     }))
+}
+
+/// How many records were ever sent to `topic`, which has nothing but Events.
+pub(super) async fn count(config: ClientConfig, topic: &str) -> Result<u64> {
+    let topic = topic.to_owned();
+    let count = move || {
+        let consumer: BaseConsumer = config.create().context("create Kafka's consumer")?;
+        let metadata = consumer.fetch_metadata(Some(&topic), ANSWER)?;
+        let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+        let ends = partitions.map(|partition| consumer.fetch_watermarks(&topic, partition.id(), ANSWER));
+        ends.map(|ends| Ok(u64::try_from(ends?.1)?)).sum()
+    };
+    tokio::task::spawn_blocking(count).await?
 }
 
 fn read(record: &BorrowedMessage<'_>) -> Result<Received> {

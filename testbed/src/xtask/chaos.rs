@@ -14,6 +14,7 @@ mod stage;
 use crate::binaries;
 use crate::chaos::check::Suffered;
 use crate::chaos::writer::Working;
+use crate::receiver::Kind;
 use faults::{Fault, choose};
 use report::Report;
 use stage::{Heard, Stage};
@@ -22,9 +23,9 @@ use stage::{Heard, Stage};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Chaos")]
 pub(super) struct Chaos {
-    /// Rounds; as many as fit into 2.5 minutes when not given
+    /// Rounds, with NATS unless --sink says otherwise; as many of each kind as fit into two minutes when not given, one for sinks other than NATS
     #[arg(long, value_name = "N")]
-    rounds: Option<u64>,
+    pub(super) rounds: Option<u64>,
     /// The seed of the first round; that of each following one is one higher
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -34,7 +35,9 @@ pub(super) struct Chaos {
 }
 
 /// Without a number of rounds.
-const BUDGET: Duration = Duration::from_secs(150);
+const BUDGET: Duration = Duration::from_mins(2);
+/// The same for sinks that share everything but the last step with NATS.
+const BUDGET_OF_OTHERS: Duration = Duration::from_mins(1);
 /// No stretch of writing may take longer, faults included.
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -46,14 +49,15 @@ struct Outcome {
 }
 
 /// Runs rounds until one fails or all are done. True when nothing was lost and nothing else was wrong.
-pub(super) async fn run(Chaos { rounds, seed, json }: &Chaos) -> Result<bool> {
+pub(super) async fn run(Chaos { rounds, seed, json }: &Chaos, sink: Kind) -> Result<bool> {
     binaries::ensure_usual()?;
     let started = Instant::now();
-    println!("starting etcd, kube-apiserver, NATS and the bridge");
-    let mut stage = Stage::set(*seed).await?;
+    println!("starting etcd, kube-apiserver, {} and the bridge", sink.name());
+    let mut stage = Stage::set(sink, *seed).await?;
     let mut report = Report::default();
     let mut whole = true;
-    let due = |round: u64| rounds.map_or_else(|| started.elapsed() < BUDGET, |rounds| round < rounds);
+    let budget = if sink == Kind::Nats { BUDGET } else { BUDGET_OF_OTHERS };
+    let due = |round: u64| rounds.map_or_else(|| started.elapsed() < budget, |rounds| round < rounds);
     for seed in (0..).take_while(|round| due(*round)).map(|round| seed + round) {
         let begun = Instant::now();
         whole = match round(&mut stage, seed).await {
@@ -72,7 +76,7 @@ pub(super) async fn run(Chaos { rounds, seed, json }: &Chaos) -> Result<bool> {
             }
         };
         if !whole {
-            println!("again: cargo xtask test chaos --rounds 1 --seed {seed}");
+            println!("again: cargo xtask test chaos --sink {} --rounds 1 --seed {seed}", sink.field());
             break;
         }
     }

@@ -26,7 +26,8 @@ pub(super) struct Test {
     /// Install what is missing (Debian packages where run as root, cargo-deny), as CI=true does too
     #[arg(long)]
     install: bool,
-    /// Of the tier broker, only what this kind of sink is held to, and the whole way through the bridge with it
+    /// Only this kind of sink: of the tier broker what it is held to, and the whole way through the bridge with it; of
+    /// chaos that what happens to it
     #[arg(long, value_enum, value_name = "KIND")]
     sink: Option<Kind>,
     #[command(flatten)]
@@ -51,7 +52,12 @@ struct Context {
 
 /// Fails when any test of any tier fails.
 pub(super) fn test(Test { tiers, install, sink, chaos }: Test) -> Result<ExitCode> {
-    anyhow::ensure!(sink.is_none() || tiers == [Tier::Broker], "--sink is for `cargo xtask test broker`");
+    let has_kinds = |tier: &Tier| matches!(tier, Tier::Broker | Tier::Chaos);
+    let is_for_kinds = !tiers.is_empty() && tiers.iter().all(has_kinds);
+    anyhow::ensure!(
+        sink.is_none() || is_for_kinds,
+        "--sink is for `cargo xtask test broker` and `test chaos`"
+    );
     let tiers = if tiers.is_empty() { Tier::value_variants() } else { tiers.as_slice() };
     let context = Context { install: install || in_ci(), sink, chaos, color: io::stdout().is_terminal() };
     if context.install {
@@ -142,10 +148,17 @@ impl Step {
             Self::Deny => deny::check(context.install, report)?,
             Self::Chaos => {
                 let runtime = tokio::runtime::Runtime::new()?;
-                if runtime.block_on(chaos::run(&context.chaos))? {
-                    report.counts.passed += 1;
-                } else {
-                    report.fail("chaos found something".to_owned());
+                let sinks = match (context.sink, context.chaos.rounds) {
+                    (Some(sink), _) => vec![sink],
+                    (None, Some(_)) => vec![Kind::Nats],
+                    (None, None) => Kind::ALL.to_vec(),
+                };
+                for sink in sinks {
+                    if runtime.block_on(chaos::run(&context.chaos, sink))? {
+                        report.counts.passed += 1;
+                    } else {
+                        report.fail(format!("chaos found something with {}", sink.name()));
+                    }
                 }
             }
             Self::Demo => {

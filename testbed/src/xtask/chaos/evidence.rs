@@ -17,7 +17,9 @@ pub(super) fn keep(stage: &mut Stage, heard: &[Heard], folder: &Path) -> Result<
     fs::write(folder.join("bridge.log"), stage.bridge.log())?;
     fs::copy(stage.control_plane.api_server.log(), folder.join("kube-apiserver.log"))?;
     fs::copy(stage.control_plane.etcd.log(), folder.join("etcd.log"))?;
-    fs::copy(stage.nats.log(), folder.join("nats.log"))?;
+    if let Some(log) = stage.broker.log() {
+        fs::copy(log, folder.join("broker.log"))?;
+    }
     for Heard { subscription, events, findings } in heard {
         let mut text = String::new();
         for event in events {

@@ -58,8 +58,8 @@ pub(super) const FAULTS: [Fault; 17] = [
         name: "broker killed",
         part: Part::Broker,
         suffered: UNHARMED,
-        inject: |stage| Box::pin(async { stage.nats.kill() }),
-        heal: |stage| Box::pin(stage.nats.restart()),
+        inject: |stage| Box::pin(stage.broker.kill()),
+        heal: |stage| Box::pin(stage.broker.restart()),
     },
     Fault {
         name: "API server killed",
@@ -105,8 +105,8 @@ pub(super) const FAULTS: [Fault; 17] = [
         name: "broker paused",
         part: Part::Broker,
         suffered: UNHARMED,
-        inject: |stage| Box::pin(async { stage.nats.pause() }),
-        heal: |stage| Box::pin(async { stage.nats.resume() }),
+        inject: |stage| Box::pin(async { stage.broker.pause() }),
+        heal: |stage| Box::pin(async { stage.broker.resume() }),
     },
     Fault {
         name: "history compacted",

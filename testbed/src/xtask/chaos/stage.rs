@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use async_nats::jetstream::{self, stream};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
@@ -15,11 +14,14 @@ use serde_json::{Value, json};
 use crate::chaos::check::{Checker, Findings, Round, Suffered};
 use crate::chaos::record::{Confirmed, Record};
 use crate::chaos::writer::Writer;
-use crate::consumer::{Received, read_after};
+use crate::consumer::Received;
 use crate::control_plane::ControlPlane;
 use crate::disk::Disk;
-use crate::nats::Nats;
 use crate::proxy::{Link, Proxy};
+use crate::receiver::broker::{Broker, USER};
+use crate::receiver::ear::Ear;
+use crate::receiver::way::Way;
+use crate::receiver::{Kind, Security};
 use crate::tidings::{Bridge, Profile, build};
 use crate::wait::eventually;
 use crate::{kubectl, root, shared};
@@ -32,15 +34,14 @@ const GOODBYE: Duration = Duration::from_secs(5);
 const CHANGING: &str = "changing";
 const WRITERS: usize = 6;
 const NAMES_OF_A_WRITER: usize = 20;
-/// Shorter than any outage, so that the broker hides no repeat: correctness must not rest on it.
-const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
-
 pub(super) struct Stage {
     // Dropped in this order: whoever uses something goes before it.
     pub(super) bridge: Bridge,
     disk: Option<Disk>,
     proxy: Proxy,
-    pub(super) nats: Nats,
+    pub(super) broker: Broker,
+    /// How the Subscription that changes sends.
+    changing: Way,
     pub(super) control_plane: ControlPlane,
     client: Client,
     namespaces: Vec<String>,
@@ -52,13 +53,14 @@ pub(super) struct Stage {
     crd_edits: u32,
 }
 
-/// A Subscription, whose stream has its name.
+/// A Subscription, whose place in the broker has its name.
 struct Subscription {
     name: &'static str,
+    ear: Ear,
     /// The only one it selects; all, where there is none.
     namespace: Option<String>,
-    /// How many messages of the stream were read.
-    read: u64,
+    /// How many events of what was heard were checked.
+    checked: usize,
     checker: Checker,
 }
 
@@ -72,10 +74,10 @@ pub(super) struct Heard {
 // === impl Stage ===
 
 impl Stage {
-    /// Starts everything; the writers wait.
-    pub(super) async fn set(seed: u64) -> Result<Self> {
+    /// Starts everything with a broker of this kind; the writers wait.
+    pub(super) async fn set(kind: Kind, seed: u64) -> Result<Self> {
         let program = tokio::task::spawn_blocking(|| build(Profile::Dev)).await??;
-        let (control_plane, nats) = tokio::try_join!(ControlPlane::start(), Nats::start())?;
+        let (control_plane, broker) = tokio::try_join!(ControlPlane::start(), Broker::start(kind))?;
         let client = control_plane.client().await?;
         let kubeconfig = control_plane.kubeconfig().to_owned();
         let crds = Command::new(&program).arg("crds").output().context("run tidings crds")?;
@@ -91,17 +93,23 @@ impl Stage {
         })
         .await?;
 
-        let proxy = Proxy::start(nats.url().replace("nats://", ""), Link::GOOD).await?;
-        let broker = nats.client().await?;
-        let far = format!("nats://{}", proxy.address());
+        let proxy = broker.proxy(Security::Plain).await?;
         // One over the network that breaks; another on the same Watch with a way of its own, which must not notice.
         // And one that is edited and made again.
-        for (name, url, all) in
-            [("all", &far, true), ("one", &nats.url(), false), (CHANGING, &nats.url(), true)]
+        let one = Some(namespaces[0].clone());
+        let mut told = Vec::new();
+        for (name, proxy, namespace) in
+            [("all", Some(&proxy), None), ("one", None, one), (CHANGING, None, None)]
         {
-            create_stream(&broker, name).await?;
-            kubectl::apply(&kubeconfig, &namespaces[0], &subscription(name, url, all).to_string())?;
+            broker.create(Security::Plain, name, None).await?;
+            let way = broker.way(Security::Plain, USER, name, proxy)?;
+            let (secret, subscription) =
+                (way.yaml(&namespaces[0]), subscription(name, &way, namespace.is_none()));
+            kubectl::apply(&kubeconfig, &namespaces[0], &format!("{secret}---\n{subscription}"))?;
+            let ear = broker.listen(Security::Plain, name).await?;
+            told.push(Subscription { name, ear, namespace, checked: 0, checker: Checker::default() });
         }
+        let changing = broker.way(Security::Plain, USER, CHANGING, None)?;
         let disk = Disk::mount()?;
         let bridge = start_bridge(&program, &kubeconfig, disk.as_ref()).await?;
 
@@ -112,19 +120,16 @@ impl Stage {
         };
         let writers = (0..WRITERS).map(|index| writer(index, names(index, &namespaces))).collect();
         let marker = writer(WRITERS, vec![(namespaces[0].clone(), "marker".to_owned())]);
-        let subscription =
-            |name, namespace| Subscription { name, namespace, read: 0, checker: Checker::default() };
-        let one = subscription("one", Some(namespaces[0].clone()));
-        let subscriptions = vec![subscription("all", None), one, subscription(CHANGING, None)];
         let mut stage = Self {
             bridge,
             disk,
             proxy,
-            nats,
+            broker,
+            changing,
             control_plane,
             client,
             namespaces,
-            subscriptions,
+            subscriptions: told,
             writers,
             marker,
             record,
@@ -154,7 +159,7 @@ impl Stage {
 
     /// Removes the Subscription that changes, and makes it again at once.
     pub(super) fn recreate(&self) -> Result<()> {
-        let subscription = subscription(CHANGING, &self.nats.url(), true).to_string();
+        let subscription = subscription(CHANGING, &self.changing, true).to_string();
         let kubeconfig = self.control_plane.kubeconfig();
         kubectl::run(
             kubeconfig,
@@ -209,8 +214,20 @@ impl Stage {
         self.disk.as_ref().map_or(Ok(()), Disk::free)
     }
 
-    /// Waits until everything that was written is settled, by the Subscriptions' own words.
+    /// Waits until everything that was written is settled, by the Subscriptions' own words, and was heard.
     pub(super) async fn rest(&mut self) -> Result<()> {
+        self.settled().await?;
+        // What is sent after everything else was acknowledged is heard after everything else.
+        let last = self.settled().await?.to_string();
+        for Subscription { name, ear, .. } in &self.subscriptions {
+            let is_last = |event: &Received| event.data["metadata"]["resourceVersion"] == *last;
+            self.broker.told(ear, name, is_last).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything that was written is settled. Says which version was the last.
+    async fn settled(&mut self) -> Result<u64> {
         let marker = self.marker.mark().await?;
         ensure!(self.bridge.is_running(), "the bridge has ended");
         let api = subscriptions(&self.client, &self.namespaces[0]);
@@ -228,12 +245,11 @@ impl Stage {
             })
             .await?;
         }
-        Ok(())
+        Ok(marker)
     }
 
     /// Checks what was confirmed, published and held since the last time. To be called at rest.
     pub(super) async fn check(&mut self, suffered: Suffered) -> Result<(Vec<Confirmed>, Vec<Heard>)> {
-        let broker = self.nats.client().await?;
         let list = todos(&self.client).list(&ListParams::default()).await?;
         for writer in self.writers.iter_mut().chain([&mut self.marker]) {
             writer.review(&list.items)?;
@@ -242,9 +258,9 @@ impl Stage {
         let objects = list.items.iter().map(|object| Ok((key_of(object), serde_json::to_value(object)?)));
         let objects = objects.collect::<Result<BTreeMap<_, _>>>()?;
         let mut heard = Vec::new();
-        for Subscription { name, namespace, read, checker } in &mut self.subscriptions {
-            let events = read_after(&broker, name, *read).await?;
-            *read += events.len() as u64;
+        for Subscription { name, ear, namespace, checked, checker } in &mut self.subscriptions {
+            let events = ear.heard().split_off(*checked);
+            *checked += events.len();
             let selected = |key: &str| {
                 let of = key.split('/').next();
                 namespace.is_none() || of == namespace.as_deref()
@@ -267,18 +283,7 @@ async fn start_bridge(program: &Path, kubeconfig: &Path, disk: Option<&Disk>) ->
     Bridge::start(program, kubeconfig, &arguments).await
 }
 
-async fn create_stream(broker: &async_nats::Client, name: &str) -> Result<()> {
-    let config = stream::Config {
-        name: name.to_owned(),
-        subjects: vec![format!("{name}.>")],
-        duplicate_window: DUPLICATE_WINDOW,
-        ..stream::Config::default()
-    };
-    jetstream::new(broker.clone()).create_stream(config).await.context("create the stream")?;
-    Ok(())
-}
-
-fn subscription(name: &str, url: &str, all: bool) -> Value {
+fn subscription(name: &str, way: &Way, all: bool) -> Value {
     let mut source = json!({"apiVersion": "k8sasbackend.com/v1", "kind": "Todo"});
     if all {
         source["namespaces"] = json!({"all": true});
@@ -287,7 +292,7 @@ fn subscription(name: &str, url: &str, all: bool) -> Value {
         "apiVersion": "tidings.dev/v1alpha1", "kind": "Subscription", "metadata": {"name": name},
         "spec": {
             "sources": [source],
-            "sink": {"nats": {"servers": [url], "subject": format!("{name}.{{namespace}}.{{name}}.{{change}}")}}
+            "sink": way.inline(),
         }
     })
 }
