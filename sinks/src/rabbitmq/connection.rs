@@ -39,8 +39,9 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection on which the broker says nothing for twice as long is over.
 const HEARTBEAT_SECONDS: u16 = 10;
-/// The client keeps 64 frames of this size for each connection: 4 MiB, where the usual 128 KiB would be 8.
-const FRAME_BYTES: u32 = 64 << 10;
+/// The client keeps 64 frames of this size for each connection, so that the usual 128 KiB would be 8 MiB; larger ones save
+/// nothing.
+const FRAME_BYTES: u32 = 16 << 10;
 /// Between looks at whether the connection still stands, should the client's word of it get lost.
 const LOOK: Duration = Duration::from_millis(250);
 /// For a farewell that nobody waits for.
