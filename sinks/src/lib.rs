@@ -26,6 +26,10 @@ pub mod http;
 
 pub mod stdout;
 
+pub mod letters;
+
+pub mod decode;
+
 mod answer;
 
 mod link;

@@ -19,4 +19,6 @@ mod batch;
 
 mod signals;
 
+pub(crate) mod letters;
+
 mod classify;

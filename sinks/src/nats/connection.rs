@@ -212,6 +212,36 @@ impl Connection {
         }
     }
 
+    /// The stream that has `subjects`: that one, where it is given, or the only one there is.
+    pub(super) async fn stream_of(&self, subjects: &str, stream: Option<&str>) -> Result<String, NotReady> {
+        if let Some(stream) = stream {
+            return Ok(stream.to_owned());
+        }
+        let filter = serde_json::json!({ "subject": subjects });
+        let streams = match self.ask::<StreamNames>("STREAM.NAMES", &filter, None).await {
+            Ok(StreamNames { streams }) => streams.unwrap_or_default(),
+            Err(Unanswered::NotReady(not_ready)) => return Err(not_ready),
+            Err(Unanswered::Denied) => {
+                let message = "the user may not ask which stream it is: name it in the settings (`stream`)";
+                return Err(NotReady::new("PermissionDenied", message));
+            }
+        };
+        match streams.as_slice() {
+            [only] => Ok(only.clone()),
+            [] => {
+                let message = format!("no stream takes subjects like {subjects}");
+                Err(NotReady::new("StreamNotFound", message))
+            }
+            several => {
+                let message = format!(
+                    "several streams take subjects like {subjects}: name one of them in the settings (`stream`): {}",
+                    several.join(", ")
+                );
+                Err(NotReady::new("StreamNotFound", message))
+            }
+        }
+    }
+
     async fn look(&self, subjects: &str, stream: Option<&str>) -> Result<(), Unanswered> {
         let filter = serde_json::json!({ "subject": subjects });
         let StreamNames { streams } = self.ask("STREAM.NAMES", &filter, None).await?;

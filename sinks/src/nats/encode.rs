@@ -5,7 +5,7 @@
 
 use tidings_config::sink::ContentMode;
 use tidings_config::sink::nats::ValidNatsAddress;
-use tidings_config::sink::template::{Part, Template};
+use tidings_config::sink::template::{Part, Placeholder, Template};
 use tidings_core::event::{DATA_CONTENT_TYPE, Event};
 
 use crate::encode::{
@@ -78,11 +78,23 @@ impl NatsEncoder {
 
 /// A subject with wildcards that all subjects of `template` match.
 pub(crate) fn wildcards(template: &Template) -> String {
+    pattern(template, "*")
+}
+
+/// The same, for one Subscription.
+pub(crate) fn wildcards_of(template: &Template, subscription: &str) -> String {
+    let mut token = String::new();
+    push_token(&subscription.replacen('/', ".", 1), &mut token);
+    pattern(template, &token)
+}
+
+fn pattern(template: &Template, subscription: &str) -> String {
     let marked: String = template
         .parts()
         .iter()
         .map(|part| match part {
             Part::Literal(literal) => literal,
+            Part::Value(Placeholder::Subscription) => subscription,
             Part::Value(_) => "*",
         })
         .collect();
