@@ -30,6 +30,8 @@ mod status;
 
 mod announce;
 
+pub mod redrive;
+
 use std::time::Duration;
 
 use tidings_config::process::BridgeSettings;

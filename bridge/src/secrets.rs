@@ -99,13 +99,7 @@ impl SecretReader {
             match found {
                 Read::Not => return Err(NotReady::new(PENDING, "its Secrets are being read")),
                 Read::Denied(not_ready) | Read::Failed(not_ready) => return Err(not_ready.clone()),
-                Read::Found(data) => {
-                    let Some(value) = data.get(&key.key) else {
-                        let message = format!("the Secret {namespace}/{} has no key {:?}", key.name, key.key);
-                        return Err(NotReady::new("SecretKeyNotFound", message));
-                    };
-                    values.push((key.clone(), value.clone()));
-                }
+                Read::Found(data) => values.push((key.clone(), value(data, namespace, key)?)),
             }
         }
         Ok(Secrets::new(values))
@@ -128,6 +122,36 @@ impl Drop for SecretReader {
     }
 }
 
+/// The values of `keys`, read now with the rights of whose client it is.
+pub(crate) async fn read_once(
+    client: &kube::Client,
+    namespace: &str,
+    keys: &[SecretKeyRef],
+) -> Result<Secrets, NotReady> {
+    let mut values = Vec::with_capacity(keys.len());
+    for key in keys {
+        let wanted = Wanted { namespace: namespace.to_owned(), name: key.name.clone(), account: None };
+        match read(client, &wanted, "you").await {
+            Read::Found(data) => values.push((key.clone(), value(&data, namespace, key)?)),
+            Read::Denied(not_ready) | Read::Failed(not_ready) => return Err(not_ready),
+            Read::Not => {}
+        }
+    }
+    Ok(Secrets::new(values))
+}
+
+/// What is under a key of a Secret with this data.
+fn value(
+    data: &BTreeMap<String, SecretValue>,
+    namespace: &str,
+    key: &SecretKeyRef,
+) -> Result<SecretValue, NotReady> {
+    data.get(&key.key).cloned().ok_or_else(|| {
+        let message = format!("the Secret {namespace}/{} has no key {:?}", key.name, key.key);
+        NotReady::new("SecretKeyNotFound", message)
+    })
+}
+
 /// The reason of a Secret that was not read yet.
 const PENDING: &str = "SecretPending";
 /// The reason of one that could not be read.
@@ -145,7 +169,7 @@ impl Shared {
         loop {
             let wanted: Vec<_> = self.lock().keys().cloned().collect();
             let reads = stream::iter(wanted).map(|wanted| async {
-                let found = read(&client, &wanted).await;
+                let found = read(&client, &wanted, "the bridge").await;
                 (wanted, found)
             });
             let reads: Vec<_> = reads.buffer_unordered(AT_ONCE).collect().await;
@@ -181,7 +205,8 @@ impl Shared {
     }
 }
 
-async fn read(client: &kube::Client, wanted: &Wanted) -> Read {
+/// Reads a Secret; `who` reads it, for people.
+async fn read(client: &kube::Client, wanted: &Wanted, who: &str) -> Read {
     let reading = async {
         if let Some(account) = &wanted.account
             && let Some(denied) = denied(client, wanted, account).await?
@@ -201,7 +226,7 @@ async fn read(client: &kube::Client, wanted: &Wanted) -> Read {
         Ok(Ok(found)) => return found,
         Ok(Err(kube::Error::Api(answer))) if answer.code == 403 => {
             let message = format!(
-                "the bridge may not read the Secret {namespace}/{name}: it needs `get` on it ({})",
+                "{who} may not read the Secret {namespace}/{name}: `get` on it is needed ({})",
                 answer.message
             );
             return Read::Denied(NotReady::new("SecretForbidden", message));

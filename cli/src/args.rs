@@ -29,6 +29,7 @@ Examples:
   tidings bridge                            serve the Subscriptions of the current cluster
   tidings state inspect                     what the bridge keeps on disk
   tidings subscription retry orders         what the broker refused, once more
+  tidings redrive orders                    what went to the dead letters, once more
 
 Exit codes:
   0  it went well; a signal to stop is no failure
@@ -56,6 +57,14 @@ pub(crate) enum Command {
     /// Bring on the objects whose Events a broker refuses
     #[command(after_long_help = SUBSCRIPTION_EXAMPLES)]
     Subscription(SubscriptionArgs),
+    /// Send the dead letters of a Subscription again
+    ///
+    /// Reads them where spec.delivery.deadLetter says (a stream of NATS, a topic of Kafka, a queue of RabbitMQ), and sends each
+    /// to the Subscription's own sink as the Event it was: with its id, and without the attributes deadletter…. It is consumed
+    /// only when the sink has it. What is refused again stays and is listed; the exit code is 1 then. Ends when all that were
+    /// there at the start have been read.
+    #[command(after_long_help = REDRIVE_EXAMPLES)]
+    Redrive(RedriveArgs),
     /// Print the definitions of the tidings.dev resources as YAML
     #[command(after_long_help = "Example:\n  tidings crds | kubectl apply --server-side -f -")]
     Crds,
@@ -99,6 +108,17 @@ Examples:
   tidings subscription skip orders -n shop --key shop/milk
 
 Needs the rights to get and patch the Subscription.";
+
+const REDRIVE_EXAMPLES: &str = "\
+Examples:
+  tidings redrive orders -n shop --dry-run              what is there, and why
+  tidings redrive orders -n shop --limit 1              try with one
+  tidings redrive orders -n shop                        all of them
+  tidings redrive orders -n shop --key shop/milk --key shop/bread
+  tidings redrive orders -n shop --dry-run -o json | jq -r .error | sort | uniq -c
+
+Needs the rights to get the Subscription, the Sinks it names, and the Secrets with their credentials; and to reach the brokers
+from here. Consumers ignore a redriven Event by its sequence where they hold a newer one.";
 
 #[derive(Debug, Args)]
 pub(crate) struct BridgeArgs {
@@ -216,6 +236,45 @@ pub(crate) struct NamedSubscription {
     pub(crate) timeout: u64,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RedriveArgs {
+    /// The Subscription
+    #[arg(value_name = "SUBSCRIPTION")]
+    pub(crate) name: String,
+    /// Its namespace, instead of the current context's
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Only list what would be sent; consumes nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// At most so many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Only the Event with this id; may be given several times
+    #[arg(long = "id", value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// Only Events of this object: namespace/name, or name of a cluster-scoped one; may be given several times
+    #[arg(long = "key", value_name = "KEY")]
+    pub(crate) keys: Vec<String>,
+    /// The durable consumer of NATS that keeps what was consumed [default: tidings-redrive-NAMESPACE_SUBSCRIPTION]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) consumer: Option<String>,
+    /// What a line shows
+    #[arg(short, long, value_enum, default_value_t = RedriveOutput::Table)]
+    pub(crate) output: RedriveOutput,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+}
+
+/// How dead letters are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RedriveOutput {
+    /// Lines for people
+    Table,
+    /// A JSON object for each
+    Json,
 }
 
 /// Where the state is.

@@ -6,6 +6,7 @@ mod cluster;
 mod logs;
 mod memory;
 mod output;
+mod redrive;
 mod shutdown;
 mod state;
 mod subscription;
@@ -40,6 +41,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Watch(args) => watch::run(args),
         Command::State(args) => state::run(args),
         Command::Subscription(args) => subscription::run(args),
+        Command::Redrive(args) => redrive::run(args),
         Command::Crds => output::print(tidings_crds::print::yaml()?.as_bytes()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -20,6 +20,7 @@ use async_nats::{HeaderMap, ServerAddr};
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use tidings_config::sink::nats::{ValidNatsAddress, ValidNatsConnection};
+use tokio::time::timeout;
 
 use super::connection::{Connection, Credentials};
 use super::encode::wildcards_of;
@@ -30,6 +31,8 @@ use crate::sink::NotReady;
 
 /// So many are asked for at once.
 const FETCH: usize = 64;
+/// For all of them.
+const ANSWER: Duration = Duration::from_secs(20);
 /// What was given to somebody who says nothing more is free again after this.
 const ACK_WAIT: Duration = Duration::from_secs(30);
 
@@ -94,9 +97,12 @@ impl NatsLetters {
 
     /// Gets more of what is free. Finds out when that is nothing.
     async fn fetch(&mut self) -> Result<(), NotReady> {
-        let messages = self.consumer.fetch().max_messages(FETCH).messages().await;
-        let messages = messages.map_err(|error| lost(&error))?;
-        self.fetched = messages.try_collect().await.map_err(|error| lost(&error))?;
+        let fetch = async {
+            let messages = self.consumer.fetch().max_messages(FETCH).messages().await;
+            messages.map_err(|error| lost(&error))?.try_collect().await.map_err(|error| lost(&error))
+        };
+        let silent = |_| NotReady::new("Unreachable", "the stream does not answer in time");
+        self.fetched = timeout(ANSWER, fetch).await.map_err(silent)??;
         if !self.fetched.is_empty() {
             return Ok(());
         }

@@ -1,0 +1,105 @@
+//! Dead letters are sent again by `tidings redrive`, through everything that is real.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use support::{SOON, Stage, program, stage};
+use tidings_testbed::receiver::{Kind, Receiver};
+use tidings_testbed::wait::eventually;
+
+/// A receiver of HTTP that refuses the Todo `bad`, a Subscription that sends there, and its dead letters in `dead_letter`.
+async fn set(stage: &Stage, dead_letter: Value) -> Receiver {
+    let receiver = Receiver::start(Kind::Http, &stage.namespace).await.unwrap();
+    receiver.reject(&key(stage, "bad"), true).unwrap();
+    stage
+        .subscribe("orders", |spec| {
+            spec["sink"] = receiver.sink();
+            spec["delivery"] = json!({"onReject": "DeadLetter", "deadLetter": dead_letter});
+        })
+        .await;
+    stage.says("orders", "Delivering", "True", "Synchronized").await;
+    receiver
+}
+
+fn key(stage: &Stage, name: &str) -> String {
+    format!("{}/{name}", stage.namespace)
+}
+
+/// Runs `tidings redrive orders` with more arguments.
+async fn redrive(stage: &Stage, more: &[&str]) -> Output {
+    let kubeconfig = stage.cluster.kubeconfig.display().to_string();
+    let mut command = Command::new(program().await);
+    command.args(["redrive", "orders", "-n", &stage.namespace, "--kubeconfig", &kubeconfig]).args(more);
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// The exit code, and whether all of `parts` were said.
+#[track_caller]
+fn said(output: &Output, code: i32, parts: &[&str]) {
+    let text = text(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}
+
+/// Waits until so many Events went to the dead letters.
+async fn dies(stage: &Stage, count: i64) {
+    eventually(SOON, &format!("{count} dead letters"), || async {
+        let status = stage.subscriptions().get("orders").await?.status.unwrap_or_default();
+        let counts = status.counts.unwrap_or_default();
+        anyhow::ensure!(counts.dead_lettered == count, "{counts:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// From the first refusal to an empty place.
+async fn comes_back(stage: &Stage, receiver: &Receiver) {
+    let bad = key(stage, "bad");
+    let version = stage.write("bad", "one").await.to_string();
+    stage.write("bad", "two").await;
+    dies(stage, 2).await;
+
+    let listed = redrive(stage, &["--dry-run"]).await;
+    said(&listed, 0, &["ATTEMPTS", &bad, "Refused", "the receiver answers 422", "2 would be sent"]);
+    let again = redrive(stage, &[]).await;
+    let refused = format!("{bad}: refused again: the receiver answers 422");
+    said(&again, 1, &[&refused, "0 sent, 2 refused again", "2 of 2 dead letters stay"]);
+    assert_eq!(receiver.heard().len(), 0);
+
+    receiver.reject(&bad, false).unwrap();
+    let first = redrive(stage, &["--limit", "1", "-o", "json"]).await;
+    said(&first, 0, &[]);
+    let line: Value = serde_json::from_slice(&first.stdout).unwrap();
+    assert_eq!((&line["key"], &line["end"]), (&json!(bad), &json!("Sent")));
+    let heard = receiver.heard();
+    assert_eq!(heard.len(), 1);
+    let event = &heard[0];
+    assert_eq!(event.data["metadata"]["resourceVersion"], version);
+    assert_eq!(event.attribute("id"), line["id"]);
+    assert!(event.attribute("id").ends_with(&version) && event.change() == "added", "{event:?}");
+    assert!(!event.attributes.keys().any(|name| name.starts_with("deadletter")), "{event:?}");
+
+    said(&redrive(stage, &[]).await, 0, &[&format!("{bad}: sent: "), "1 sent"]);
+    said(&redrive(stage, &[]).await, 0, &["there are no dead letters"]);
+    assert_eq!(receiver.heard().len(), 2);
+}
+
+#[tokio::test]
+async fn dead_letters_in_a_stream_come_back_as_the_events_they_were() {
+    let stage = stage("redrive").await;
+    stage.create_stream().await;
+    let place = json!({"nats": {"servers": [stage.nats_url], "subject": format!("{}.dead.{{name}}", stage.namespace)}});
+    let receiver = set(&stage, place).await;
+    comes_back(&stage, &receiver).await;
+}
