@@ -261,6 +261,12 @@ pub(crate) struct RedriveArgs {
     /// The durable consumer of NATS that keeps what was consumed [default: tidings-redrive-NAMESPACE_SUBSCRIPTION]
     #[arg(long, value_name = "NAME")]
     pub(crate) consumer: Option<String>,
+    /// The group of Kafka that keeps what was consumed [default: tidings-redrive-NAMESPACE_SUBSCRIPTION]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Option<String>,
+    /// The queue of RabbitMQ they are in, where deadLetter names an exchange
+    #[arg(long, value_name = "NAME")]
+    pub(crate) queue: Option<String>,
     /// What a line shows
     #[arg(short, long, value_enum, default_value_t = RedriveOutput::Table)]
     pub(crate) output: RedriveOutput,

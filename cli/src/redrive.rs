@@ -15,9 +15,10 @@ use crate::cluster::Cluster;
 use crate::shutdown;
 
 pub(crate) fn run(args: RedriveArgs) -> Result<()> {
-    let RedriveArgs { name, namespace, dry_run, limit, ids, keys, consumer, output, cluster } = args;
+    let RedriveArgs { name, namespace, dry_run, limit, ids, keys, consumer, group, queue, output, cluster } =
+        args;
     let choice = Choice { ids: ids.into_iter().collect(), keys: keys.into_iter().collect(), limit, dry_run };
-    let reader = Reader { consumer, ..Reader::default() };
+    let reader = Reader { queue, group, consumer, ..Reader::default() };
     shutdown::run(async {
         let stop = shutdown::on_signal()?;
         let cluster = Cluster::connect(&cluster).await?;

@@ -63,8 +63,9 @@ async fn dies(stage: &Stage, count: i64) {
     .unwrap();
 }
 
-/// From the first refusal to an empty place.
-async fn comes_back(stage: &Stage, receiver: &Receiver) {
+/// From the first refusal to an empty place, with whatever arguments a broker needs.
+async fn comes_back(stage: &Stage, receiver: &Receiver, more: &[&str]) {
+    let redrive = async |stage: &Stage, arguments: &[&str]| redrive(stage, &[arguments, more].concat()).await;
     let bad = key(stage, "bad");
     let version = stage.write("bad", "one").await.to_string();
     stage.write("bad", "two").await;
@@ -101,5 +102,52 @@ async fn dead_letters_in_a_stream_come_back_as_the_events_they_were() {
     stage.create_stream().await;
     let place = json!({"nats": {"servers": [stage.nats_url], "subject": format!("{}.dead.{{name}}", stage.namespace)}});
     let receiver = set(&stage, place).await;
-    comes_back(&stage, &receiver).await;
+    comes_back(&stage, &receiver, &[]).await;
+}
+
+#[tokio::test]
+async fn dead_letters_in_a_topic_come_back_as_the_events_they_were() {
+    let stage = stage("redrive").await;
+    let kafka = Receiver::start(Kind::Kafka, &stage.namespace).await.unwrap();
+    let receiver = set(&stage, kafka.sink()).await;
+    comes_back(&stage, &receiver, &[]).await;
+}
+
+#[tokio::test]
+async fn dead_letters_in_a_queue_come_back_as_the_events_they_were() {
+    let stage = stage("redrive").await;
+    let rabbitmq = Receiver::start_unread(Kind::Rabbitmq, &stage.namespace).await.unwrap();
+    stage.cluster.apply(&stage.namespace, &rabbitmq.secret(&stage.namespace));
+    let receiver = set(&stage, rabbitmq.sink()).await;
+    let unnamed = redrive(&stage, &["--dry-run"]).await;
+    said(&unnamed, 1, &["name the one they are in with --queue"]);
+    comes_back(&stage, &receiver, &["--queue", &stage.namespace]).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_redriven_is_said_with_what_to_do() {
+    let stage = stage("redrive").await;
+    said(&redrive(&stage, &[]).await, 1, &[&format!("there is no Subscription {}", key(&stage, "orders"))]);
+
+    let receiver = Receiver::start(Kind::Http, &stage.namespace).await.unwrap();
+    stage.subscribe("orders", |spec| spec["sink"] = receiver.sink()).await;
+    said(&redrive(&stage, &[]).await, 1, &["has no dead letters", "spec.delivery.deadLetter"]);
+
+    let dead_letter = |sink: Value| json!({"delivery": {"deadLetter": sink}});
+    stage.edit("orders", dead_letter(receiver.sink())).await;
+    said(&redrive(&stage, &["--dry-run"]).await, 1, &["HTTP cannot be read back"]);
+
+    let nats = json!({"http": null, "nats": {
+        "servers": [stage.nats_url], "subject": "dead", "auth": {"tokenSecretRef": {"name": "broker", "key": "token"}},
+    }});
+    stage.edit("orders", dead_letter(nats)).await;
+    let missing = format!("there is no Secret {}", key(&stage, "broker"));
+    said(&redrive(&stage, &["--dry-run"]).await, 1, &[&missing]);
+    let sink = json!({"nats": null, "ref": {"name": "shared"}});
+    stage.edit("orders", dead_letter(sink)).await;
+    said(
+        &redrive(&stage, &["--dry-run"]).await,
+        1,
+        &[&format!("there is no Sink {}", key(&stage, "shared"))],
+    );
 }

@@ -87,8 +87,10 @@ impl Content {
         }
         let mut attributes = BTreeMap::new();
         for (name, value) in headers {
-            if starts_with(name, prefix) {
-                attributes.insert(name[prefix.len()..].to_ascii_lowercase(), value.to_owned());
+            let attribute = if starts_with(name, prefix) { &name[prefix.len()..] } else { continue };
+            // Other names are no attribute's, whatever they begin with.
+            if attribute.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+                attributes.insert(attribute.to_ascii_lowercase(), value.to_owned());
             }
         }
         if !attributes.contains_key("specversion") {

@@ -40,3 +40,5 @@ mod token;
 mod probe;
 
 mod classify;
+
+pub(crate) mod letters;

@@ -17,7 +17,9 @@ use tidings_config::sink::valid::{ValidAddress, ValidConnection};
 
 use crate::SinkContext;
 use crate::decode::{self, Content};
+use crate::kafka::letters::KafkaLetters;
 use crate::nats::letters::NatsLetters;
+use crate::rabbitmq::letters::RabbitmqLetters;
 use crate::sink::NotReady;
 
 /// A place of dead letters, opened. The contract is this module's page.
@@ -91,6 +93,12 @@ pub async fn open(
     match (valid, address) {
         (ValidConnection::Nats(valid), ValidAddress::Nats(address)) => {
             Ok(Box::new(NatsLetters::open(valid, &address, context, reader).await?))
+        }
+        (ValidConnection::Kafka(valid), ValidAddress::Kafka(address)) => {
+            Ok(Box::new(KafkaLetters::open(valid, &address, context, reader).await?))
+        }
+        (ValidConnection::Rabbitmq(valid), ValidAddress::Rabbitmq(address)) => {
+            Ok(Box::new(RabbitmqLetters::open(valid, &address, context, reader).await?))
         }
         (ValidConnection::Http(_), _) => Err(NotReady::new(
             "NotReadable",

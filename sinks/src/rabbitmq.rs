@@ -17,3 +17,5 @@ mod connection;
 mod batch;
 
 mod classify;
+
+pub(crate) mod letters;

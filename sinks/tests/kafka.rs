@@ -8,6 +8,10 @@ mod fixture;
 mod broken;
 #[path = "kafka/delivery.rs"]
 mod delivery;
+#[path = "kafka/letters.rs"]
+mod in_topics;
+#[path = "fixture/letters.rs"]
+mod letters;
 #[path = "kafka/refused.rs"]
 mod refused;
 

@@ -99,6 +99,13 @@ impl Security {
 // === impl Receiver ===
 
 impl Receiver {
+    /// The same, but nobody listens: what is sent stays where it is. (An HTTP receiver always listens.)
+    pub async fn start_unread(kind: Kind, place: &str) -> Result<Self> {
+        let receiver = Self::start(kind, place).await?;
+        receiver.reader.abort();
+        Ok(receiver)
+    }
+
     /// Starts a broker, makes `place` in it, and listens there.
     pub async fn start(kind: Kind, place: &str) -> Result<Self> {
         let broker = Broker::start(kind).await?;

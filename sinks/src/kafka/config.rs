@@ -118,6 +118,17 @@ impl Config {
         config
     }
 
+    /// For a consumer that reads from where it says to where there is nothing more, and stores for `group` what it says.
+    pub(super) fn consumer(&self, group: &str) -> ClientConfig {
+        let mut config = self.admin();
+        config.set("group.id", group);
+        config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+        config.set("auto.offset.reset", "earliest").set("enable.partition.eof", "true");
+        // The default is 64 MiB for each partition.
+        config.set("queued.max.messages.kbytes", "16384");
+        config
+    }
+
     /// For a client that only asks.
     pub(super) fn admin(&self) -> ClientConfig {
         let mut config = self.client.clone();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rdkafka::ClientContext;
 use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
@@ -152,6 +153,8 @@ impl ClientContext for Listener {
         })
     }
 }
+
+impl ConsumerContext for Listener {}
 
 impl ProducerContext for Listener {
     type DeliveryOpaque = Box<Slot>;

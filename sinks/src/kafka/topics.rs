@@ -15,7 +15,8 @@ use rdkafka::producer::Producer as _;
 use tidings_config::sink::kafka::topic::ValidKafkaTopic;
 use tokio::sync::OnceCell;
 
-use super::events::Listener;
+use super::config::Config;
+use super::events::{Events, Listener};
 use super::producer::Producer;
 use super::{classify, probe};
 use crate::sink::NotReady;
@@ -116,7 +117,7 @@ pub(super) async fn look(producer: &Producer, topic: Option<&str>) -> Result<Opt
         return Err(NotReady::new("Unreachable", "the question to the brokers was lost"));
     };
     let Ok(metadata) = answer else {
-        return Err(why_unreachable(producer).await);
+        return Err(why_unreachable(&producer.events, &producer.config).await);
     };
     producer.events.well();
     let Some(topic) = topic else { return Ok(None) };
@@ -145,12 +146,12 @@ pub(super) async fn look(producer: &Producer, topic: Option<&str>) -> Result<Opt
 }
 
 /// What librdkafka says, and where that is not precise, what we see ourselves.
-async fn why_unreachable(producer: &Producer) -> NotReady {
-    if let Some(not_ready) = producer.events.no_token() {
+pub(super) async fn why_unreachable(events: &Events, config: &Config) -> NotReady {
+    if let Some(not_ready) = events.no_token() {
         return not_ready;
     }
-    let trouble = producer.events.trouble();
-    let brokers = &producer.config.brokers;
+    let trouble = events.trouble();
+    let brokers = &config.brokers;
     let unclear = trouble.as_ref().is_none_or(|trouble| {
         matches!(
             trouble.code,
@@ -160,7 +161,7 @@ async fn why_unreachable(producer: &Producer) -> NotReady {
                 | RDKafkaErrorCode::OperationTimedOut
         )
     });
-    if unclear && let Some(tls) = &producer.config.tls {
+    if unclear && let Some(tls) = &config.tls {
         let peer = classify::peer(trouble.as_ref().map_or("", |trouble| &trouble.reason), brokers);
         if let Some(not_ready) = probe::tls(peer, tls.clone()).await {
             return not_ready;

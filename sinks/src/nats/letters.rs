@@ -33,6 +33,8 @@ use crate::sink::NotReady;
 const FETCH: usize = 64;
 /// For all of them.
 const ANSWER: Duration = Duration::from_secs(20);
+/// For the server to take back what was given back.
+const MOMENT: Duration = Duration::from_secs(1);
 /// What was given to somebody who says nothing more is free again after this.
 const ACK_WAIT: Duration = Duration::from_secs(30);
 
@@ -97,27 +99,41 @@ impl NatsLetters {
 
     /// Gets more of what is free. Finds out when that is nothing.
     async fn fetch(&mut self) -> Result<(), NotReady> {
-        let fetch = async {
-            let messages = self.consumer.fetch().max_messages(FETCH).messages().await;
-            messages.map_err(|error| lost(&error))?.try_collect().await.map_err(|error| lost(&error))
-        };
-        let silent = |_| NotReady::new("Unreachable", "the stream does not answer in time");
-        self.fetched = timeout(ANSWER, fetch).await.map_err(silent)??;
+        self.fetched = self.free(None).await?;
         if !self.fetched.is_empty() {
             return Ok(());
         }
         let info = self.consumer.info().await.map_err(|error| lost(&error))?;
-        let (pending, held) = (info.num_pending, info.num_ack_pending.saturating_sub(self.held.len()));
-        if held > 0 {
-            let message = format!(
-                "{held} dead letters are given to another `tidings redrive`, or were to one that was killed: then they are \
-                 free again within {} s",
-                ACK_WAIT.as_secs()
-            );
-            return Err(NotReady::new("Busy", message));
+        let (pending, elsewhere) = (info.num_pending, info.num_ack_pending.saturating_sub(self.held.len()));
+        if elsewhere > 0 {
+            // The server may still be busy with what was given back a moment ago.
+            self.fetched = self.free(Some(elsewhere)).await?;
+            if self.fetched.is_empty() {
+                let message = format!(
+                    "{elsewhere} dead letters are given to another `tidings redrive`, or were to one that was killed: then \
+                     they are free again within {} s",
+                    ACK_WAIT.as_secs()
+                );
+                return Err(NotReady::new("Busy", message));
+            }
         }
-        self.over = pending == 0;
+        self.over = self.fetched.is_empty() && pending == 0;
         Ok(())
+    }
+
+    /// Messages that are free: now, or so many within a moment.
+    async fn free(&self, awaited: Option<usize>) -> Result<VecDeque<Message>, NotReady> {
+        let fetch = async {
+            let messages = match awaited {
+                None => self.consumer.fetch().max_messages(FETCH).messages().await,
+                Some(count) => {
+                    self.consumer.batch().max_messages(count.min(FETCH)).expires(MOMENT).messages().await
+                }
+            };
+            messages.map_err(|error| lost(&error))?.try_collect().await.map_err(|error| lost(&error))
+        };
+        let silent = |_| NotReady::new("Unreachable", "the stream does not answer in time");
+        timeout(ANSWER, fetch).await.map_err(silent)?
     }
 
     /// Takes in what was fetched. What was seen already comes again when it is held for long, or was given back.
@@ -168,12 +184,14 @@ impl Letters for NatsLetters {
     }
 
     async fn close(&mut self) -> Result<(), NotReady> {
-        for message in std::mem::take(&mut self.fetched) {
-            let _ = message.ack_with(AckKind::Nak(None)).await;
-        }
-        // In order, since that is the order they are given in the next time. Where it fails, they are free a little later.
-        for acker in std::mem::take(&mut self.held).into_values() {
-            let _ = acker.ack_with(AckKind::Nak(None)).await;
+        let fetched = std::mem::take(&mut self.fetched).into_iter().map(|message| message.split().1);
+        let ackers: Vec<_> = std::mem::take(&mut self.held).into_values().chain(fetched).collect();
+        // In order, since that is the order they are given in the next time. Without a connection, they are free a little
+        // later.
+        for acker in ackers {
+            if acker.double_ack_with(AckKind::Nak(None)).await.is_err() {
+                break;
+            }
         }
         self.connection.close().await;
         Ok(())
