@@ -116,7 +116,7 @@ async fn dead_letters_in_a_topic_come_back_as_the_events_they_were() {
 #[tokio::test]
 async fn dead_letters_in_a_queue_come_back_as_the_events_they_were() {
     let stage = stage("redrive").await;
-    let rabbitmq = Receiver::start_unread(Kind::Rabbitmq, &stage.namespace).await.unwrap();
+    let rabbitmq = Receiver::start_untaken(Kind::Rabbitmq, &stage.namespace).await.unwrap();
     stage.cluster.apply(&stage.namespace, &rabbitmq.secret(&stage.namespace));
     let receiver = set(&stage, rabbitmq.sink()).await;
     let unnamed = redrive(&stage, &["--dry-run"]).await;
@@ -133,8 +133,12 @@ async fn what_cannot_be_redriven_is_said_with_what_to_do() {
     stage.subscribe("orders", |spec| spec["sink"] = receiver.sink()).await;
     said(&redrive(&stage, &[]).await, 1, &["has no dead letters", "spec.delivery.deadLetter"]);
 
+    let stream = json!({"nats": {"servers": [stage.nats_url], "subject": "dead"}});
+    stage.edit("orders", json!({"suspend": true, "delivery": {"deadLetter": stream}})).await;
+    said(&redrive(&stage, &[]).await, 1, &["is suspended (spec.suspend)"]);
     let dead_letter = |sink: Value| json!({"delivery": {"deadLetter": sink}});
-    stage.edit("orders", dead_letter(receiver.sink())).await;
+    let http = json!({"nats": null, "http": receiver.sink()["http"]});
+    stage.edit("orders", dead_letter(http)).await;
     said(&redrive(&stage, &["--dry-run"]).await, 1, &["HTTP cannot be read back"]);
 
     let nats = json!({"http": null, "nats": {

@@ -99,18 +99,21 @@ impl Security {
 // === impl Receiver ===
 
 impl Receiver {
-    /// The same, but nobody listens: what is sent stays where it is. (An HTTP receiver always listens.)
-    pub async fn start_unread(kind: Kind, place: &str) -> Result<Self> {
-        let receiver = Self::start(kind, place).await?;
-        receiver.reader.abort();
-        Ok(receiver)
-    }
-
     /// Starts a broker, makes `place` in it, and listens there.
     pub async fn start(kind: Kind, place: &str) -> Result<Self> {
+        Self::begin(kind, place, true).await
+    }
+
+    /// The same, but what is in a queue of RabbitMQ is not taken from it: the only place where to hear is to take away.
+    pub async fn start_untaken(kind: Kind, place: &str) -> Result<Self> {
+        Self::begin(kind, place, kind != Kind::Rabbitmq).await
+    }
+
+    async fn begin(kind: Kind, place: &str, listens: bool) -> Result<Self> {
         let broker = Broker::start(kind).await?;
         broker.create(Security::Plain, place, None).await?;
-        let ear = broker.listen(Security::Plain, place).await?;
+        let ear =
+            if listens { broker.listen(Security::Plain, place).await? } else { Ear::deaf() };
         let way = broker.way(Security::Plain, USER, place, None)?;
         Ok(Self { broker, place: place.to_owned(), way, ear })
     }

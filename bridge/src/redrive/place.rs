@@ -50,6 +50,11 @@ pub enum Error {
         "the Subscription {0} has no dead letters: it does not say where they would go (spec.delivery.deadLetter)"
     )]
     NoDeadLetters(String),
+    /// Nothing is to be sent to it.
+    #[error(
+        "the Subscription {0} is suspended (spec.suspend), so it is sent nothing; --dry-run shows what there is"
+    )]
+    Suspended(String),
     /// The place of the dead letters cannot be used.
     #[error("failed to open the dead letters: {0}")]
     Letters(NotReady),
@@ -93,6 +98,9 @@ impl Place {
 
     /// The sink, which is ready.
     pub async fn target(&self) -> Result<Target, Error> {
+        if self.valid.suspend {
+            return Err(Error::Suspended(self.valid.route.subscription.to_string()));
+        }
         let (connection, address, context) = self.described(&self.valid.sink, Error::Sink).await?;
         let target = Connection::open(connection, context).target(&address, self.valid.mode);
         let target = target.map_err(Error::Sink)?;

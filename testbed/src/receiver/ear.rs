@@ -38,6 +38,11 @@ impl Ear {
         Self { log, reader }
     }
 
+    /// One that hears nothing.
+    pub(super) fn deaf() -> Self {
+        Self::new(Arc::default(), None)
+    }
+
     /// What arrives in a stream of NATS.
     pub(super) fn of_stream(client: async_nats::Client, place: String) -> Self {
         let log = Arc::new(Log::default());

@@ -10,6 +10,7 @@ const LANE: &str = "bridge/src/deliver/lane.rs";
 const SHUT: &str = "bridge/src/deliver/lane/shut.rs";
 const TAIL: &str = "bridge/src/journal/tail.rs";
 const ANSWERS: &str = "bridge/src/deliver/lane/answers.rs";
+const REDRIVE: &str = "bridge/src/redrive.rs";
 
 pub(super) const MUTATIONS: &[Mutation] = &[
     Mutation {
@@ -45,6 +46,22 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         find: "each_source(sources, changes, |source, numbers| source.journal.ask_again(source.slot, numbers));",
         put: "let _ = (sources, changes);",
         test: "-p tidings-bridge --lib what_waits_behind_a_refused_event_is_not_in_memory_and_comes_in_order_afterwards",
+    },
+    Mutation {
+        name: "dead-letter-consumed-though-refused",
+        breaks: "a dead letter is consumed when the sink has the Event",
+        file: REDRIVE,
+        find: "(Fate::Left, End::Refused(reason.to_string()))",
+        put: "(Fate::Consumed, End::Refused(reason.to_string()))",
+        test: "-p tidings-bridge --lib only_what_the_sink_has_is_consumed",
+    },
+    Mutation {
+        name: "dead-letters-of-a-key-together",
+        breaks: "of one key, one dead letter goes after the other",
+        file: REDRIVE,
+        find: "if batch.len() == BATCH || batch.iter().any(|other| other.event.key == sending.event.key) {",
+        put: "if batch.len() == BATCH {",
+        test: "-p tidings-bridge --lib of_one_key_one_goes_after_the_other",
     },
     Mutation {
         name: "expired-taken-for-ended",

@@ -7,6 +7,8 @@ const ENCODE: &str = "sinks/src/nats/encode.rs";
 const CLASSIFY: &str = "sinks/src/nats/classify.rs";
 
 const RABBITMQ_BATCH: &str = "sinks/src/rabbitmq/batch.rs";
+const DECODE: &str = "sinks/src/decode.rs";
+const PROGRESS: &str = "sinks/src/kafka/letters/progress.rs";
 const HTTP_CLIENT: &str = "sinks/src/http/client.rs";
 
 /// The sink against a real NATS.
@@ -72,5 +74,21 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         find: "answer.unwrap_or_else(silence)",
         put: "answer.unwrap_or_else(|| Outcome::Acked.into())",
         test: HTTP,
+    },
+    Mutation {
+        name: "redriven-as-something-else",
+        breaks: "a dead letter that cannot be sent as it was is not sent",
+        file: DECODE,
+        find: "self.differs(&event).map_or(Ok(event), |name| Err(Error::Attribute(name)))",
+        put: "self.differs(&event).map_or(Ok(event.clone()), |_| Ok(event))",
+        test: "-p tidings-sinks --lib what_could_not_be_sent_as_it_was_is_refused_by_name",
+    },
+    Mutation {
+        name: "offset-over-a-letter-that-stays",
+        breaks: "a group of Kafka stores no offset above what is not consumed",
+        file: PROGRESS,
+        find: "let floor = self.open.first().copied().unwrap_or(self.next);",
+        put: "let floor = self.next;",
+        test: "-p tidings-sinks --lib what_is_done_with_is_not_given_again_though_something_before_it_stays",
     },
 ];

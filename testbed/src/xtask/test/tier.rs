@@ -112,7 +112,7 @@ fn of_sink(sink: Kind) -> Vec<Step> {
     match sink {
         Kind::Nats => vec![
             Integration("testbed", &["nats"]),
-            Integration("sinks", &["nats", "nats_security"]),
+            Integration("sinks", &["nats", "nats_security", "nats_letters"]),
             whole("nats_hears_everything"),
         ],
         Kind::Kafka => vec![
@@ -122,7 +122,11 @@ fn of_sink(sink: Kind) -> Vec<Step> {
         ],
         Kind::Rabbitmq => vec![
             With(&[Binary::Rabbitmq], "testbed", &["rabbitmq"]),
-            With(&[Binary::Rabbitmq], "sinks", &["rabbitmq", "rabbitmq_connection", "rabbitmq_threads"]),
+            With(
+                &[Binary::Rabbitmq],
+                "sinks",
+                &["rabbitmq", "rabbitmq_connection", "rabbitmq_threads", "rabbitmq_letters"],
+            ),
             whole("rabbitmq_hears_everything"),
         ],
         Kind::Http => vec![Integration("sinks", &["http"]), whole("http_hears_everything")],
