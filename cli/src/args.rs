@@ -117,8 +117,8 @@ Examples:
   tidings redrive orders -n shop --key shop/milk --key shop/bread
   tidings redrive orders -n shop --dry-run -o json | jq -r .error | sort | uniq -c
 
-Needs the rights to get the Subscription, the Sinks it names, and the Secrets with their credentials; and to reach the brokers
-from here. Consumers ignore a redriven Event by its sequence where they hold a newer one.";
+Needs the rights to get the Subscription, the Sinks it names and their Secrets, and a way from
+here to the brokers. Consumers ignore a redriven Event by its sequence where they hold a newer one.";
 
 #[derive(Debug, Args)]
 pub(crate) struct BridgeArgs {

@@ -23,6 +23,8 @@ struct Drawer {
     letters: VecDeque<Letter>,
     fates: BTreeMap<u64, Fate>,
     unconsumable: bool,
+    /// What is said instead of an end.
+    trouble: Option<NotReady>,
 }
 
 /// A sink that answers as it is told, by id, and takes everything else.
@@ -36,7 +38,8 @@ struct Answers {
 #[async_trait]
 impl Letters for Drawer {
     async fn next(&mut self) -> Result<Option<Letter>, NotReady> {
-        Ok(self.letters.pop_front())
+        let next = self.letters.pop_front();
+        if next.is_none() { self.trouble.take().map_or(Ok(None), Err) } else { Ok(next) }
     }
 
     async fn settle(&mut self, receipt: Receipt, fate: Fate) -> Result<(), NotReady> {
@@ -225,4 +228,13 @@ async fn what_cannot_be_consumed_ends_it() {
     let (_, calls, _, outcome) = run(&mut drawer, Choice::default(), &[]).await;
     assert!(matches!(outcome, Err(Error::Letters(_))));
     assert_eq!(calls, [["1"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_before_the_place_fails_goes_out() {
+    let trouble = Some(NotReady::new("Busy", "somebody else"));
+    let mut drawer = Drawer { trouble, ..Drawer::with(&[("1", "a"), ("2", "b")]) };
+    let (_, calls, tally, outcome) = run(&mut drawer, Choice::default(), &[]).await;
+    assert!(matches!(outcome, Err(Error::Letters(why)) if why.reason == "Busy"));
+    assert_eq!((calls, tally.sent), (vec![vec!["1".to_owned(), "2".to_owned()]], 2));
 }
