@@ -11,7 +11,8 @@ use async_nats::jetstream::{self, stream};
 use serde_json::{Value, json};
 use tidings_config::sink::ContentMode;
 use tidings_sinks::letters::Fate;
-use tidings_testbed::nats::Nats;
+use tidings_testbed::component::Home;
+use tidings_testbed::nats::{Nats, NatsOptions, NatsUser};
 
 use crate::letters::{Place, contract, dead};
 
@@ -65,6 +66,35 @@ async fn what_another_one_holds_is_said_and_nobody_waits_for_it() -> Result<()> 
     first.settle(letter.receipt, Fate::Left).await.unwrap();
     first.close().await.unwrap();
     assert!(place.open().await.unwrap().next().await.unwrap().is_some(), "it was given back");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_named() -> Result<()> {
+    let allowed = ["dead.>", "$JS.API.STREAM.>", "$JS.API.CONSUMER.>"];
+    let users = vec![
+        NatsUser::new("admin", "admin"),
+        NatsUser::new("publisher", "p").publishing_only(&allowed[..1]),
+        NatsUser::new("reader", "p").publishing_only(&allowed),
+    ];
+    let options = NatsOptions { users, ..NatsOptions::default() };
+    let nats = Nats::start_with(&Home::Temporary, options).await?;
+    create(&nats, |_| ()).await?;
+    let place = |user: &str| {
+        let auth = json!({"user": user, "passwordSecretRef": {"name": "broker", "key": "password"}});
+        let settings =
+            json!({"servers": [nats.url()], "subject": "dead.{name}", "stream": "DEAD", "auth": auth});
+        Place::new("nats", settings, json!({}), &[("password", "p")])
+    };
+    place("publisher")?.put(ContentMode::Binary, &[dead("shop/all.todos", "milk", 1)]).await?;
+    let denied = place("publisher")?.open().await.err().unwrap();
+    assert_eq!(denied.message, "the user may not publish to $JS.API.STREAM.INFO.DEAD");
+
+    // Who may read, and not acknowledge: nothing is consumed.
+    let mut letters = place("reader")?.open().await.unwrap();
+    let letter = letters.next().await.unwrap().unwrap();
+    let denied = letters.settle(letter.receipt, Fate::Consumed).await.unwrap_err();
+    assert!(denied.message.contains("$JS.ACK.DEAD.tidings-redrive-shop_all_todos."), "{denied}");
     Ok(())
 }
 

@@ -79,11 +79,11 @@ impl NatsLetters {
         let connection = opened?;
         let filter = wildcards_of(&address.subject, &reader.subscription);
         let name = connection.stream_of(&filter, address.stream.as_deref()).await?;
-        let stream = connection.context().get_stream(&name).await;
+        let stream = connection.signals().unless_denied(connection.context().get_stream(&name)).await?;
         let stream = stream.map_err(|error| refused("the stream", &name, error))?;
         let (state, config) = (&stream.cached_info().state, &stream.cached_info().config);
         let (last, deletes) = (state.last_sequence, config.retention != RetentionPolicy::Limits);
-        let consumer = consumer(&stream, filter, reader).await?;
+        let consumer = connection.signals().unless_denied(consumer(&stream, filter, reader)).await??;
         Ok(Self {
             connection,
             consumer,
@@ -133,7 +133,7 @@ impl NatsLetters {
             messages.map_err(|error| lost(&error))?.try_collect().await.map_err(|error| lost(&error))
         };
         let silent = |_| NotReady::new("Unreachable", "the stream does not answer in time");
-        timeout(ANSWER, fetch).await.map_err(silent)?
+        self.connection.signals().unless_denied(timeout(ANSWER, fetch)).await?.map_err(silent)?
     }
 
     /// Takes in what was fetched. What was seen already comes again when it is held for long, or was given back.
@@ -175,7 +175,8 @@ impl Letters for NatsLetters {
             Fate::Passed if self.deletes => {}
             Fate::Consumed | Fate::Passed => {
                 if let Some(acker) = self.held.get(&number) {
-                    acker.double_ack().await.map_err(|error| lost(&error))?;
+                    let acked = self.connection.signals().unless_denied(acker.double_ack()).await?;
+                    acked.map_err(|error| lost(&error))?;
                     self.held.remove(&number);
                 }
             }
@@ -189,7 +190,8 @@ impl Letters for NatsLetters {
         // In order, since that is the order they are given in the next time. Without a connection, they are free a little
         // later.
         for acker in ackers {
-            if acker.double_ack_with(AckKind::Nak(None)).await.is_err() {
+            let given_back = acker.double_ack_with(AckKind::Nak(None));
+            if !matches!(self.connection.signals().unless_denied(given_back).await, Ok(Ok(()))) {
                 break;
             }
         }

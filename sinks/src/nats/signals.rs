@@ -12,6 +12,8 @@ use async_nats::{Event, ServerError};
 use tokio::sync::{Notify, watch};
 
 use super::classify::{self, Denied};
+use super::connection::{INBOX_DENIED, publish_denied};
+use crate::sink::NotReady;
 
 /// Subjects that we remember to be denied; others just time out.
 const MAX_DENIED: usize = 1_000;
@@ -54,6 +56,24 @@ impl Signals {
             | Event::LameDuckMode
             | Event::Draining
             | Event::SlowConsumer(_) => {}
+        }
+    }
+
+    /// What `asked` gives, unless the server says meanwhile that a right is missing.
+    pub(super) async fn unless_denied<T>(&self, asked: impl Future<Output = T>) -> Result<T, NotReady> {
+        let mut denials = self.denials.subscribe();
+        let before = denials.borrow().count;
+        let denied = async {
+            let Ok(denials) = denials.wait_for(|denials| denials.count > before).await else {
+                return std::future::pending().await;
+            };
+            let newest = denials.subjects.iter().max_by_key(|(_, at)| **at).filter(|(_, at)| **at > before);
+            newest.map_or(INBOX_DENIED.to_owned(), |(subject, _)| publish_denied(subject))
+        };
+        tokio::select! {
+            biased;
+            answer = asked => Ok(answer),
+            message = denied => Err(NotReady::new("PermissionDenied", message)),
         }
     }
 
