@@ -4,10 +4,13 @@
 
 mod support;
 
+use std::path::Path;
 use std::process::{Command, Output};
 
+use kube::config::Kubeconfig;
 use serde_json::{Value, json};
 use support::{SOON, Stage, program, stage};
+use tempfile::NamedTempFile;
 use tidings_testbed::receiver::{Kind, Receiver};
 use tidings_testbed::wait::eventually;
 
@@ -31,7 +34,11 @@ fn key(stage: &Stage, name: &str) -> String {
 
 /// Runs `tidings redrive orders` with more arguments.
 async fn redrive(stage: &Stage, more: &[&str]) -> Output {
-    let kubeconfig = stage.cluster.kubeconfig.display().to_string();
+    redrive_with(stage, &stage.cluster.kubeconfig, more).await
+}
+
+async fn redrive_with(stage: &Stage, kubeconfig: &Path, more: &[&str]) -> Output {
+    let kubeconfig = kubeconfig.display().to_string();
     let mut command = Command::new(program().await);
     command.args(["redrive", "orders", "-n", &stage.namespace, "--kubeconfig", &kubeconfig]).args(more);
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
@@ -49,6 +56,28 @@ fn said(output: &Output, code: i32, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
+}
+
+/// The right of the user `poor` to read Subscriptions, and nothing else, as YAML.
+fn rights(namespace: &str) -> String {
+    format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: poor, namespace: {namespace}}}\n\
+         rules: [{{apiGroups: [tidings.dev], resources: [subscriptions], verbs: [get]}}]\n---\n\
+         apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: poor, namespace: {namespace}}}\n\
+         roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: poor}}\n\
+         subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: poor}}]\n"
+    )
+}
+
+/// The kubeconfig of the stage, for somebody else.
+fn as_somebody(stage: &Stage, user: &str) -> NamedTempFile {
+    let mut kubeconfig = Kubeconfig::read_from(&stage.cluster.kubeconfig).unwrap();
+    for named in &mut kubeconfig.auth_infos {
+        named.auth_info.as_mut().unwrap().impersonate = Some(user.to_owned());
+    }
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), serde_json::to_string(&kubeconfig).unwrap()).unwrap();
+    file
 }
 
 /// Waits until so many Events went to the dead letters.
@@ -147,6 +176,13 @@ async fn what_cannot_be_redriven_is_said_with_what_to_do() {
     stage.edit("orders", dead_letter(nats)).await;
     let missing = format!("there is no Secret {}", key(&stage, "broker"));
     said(&redrive(&stage, &["--dry-run"]).await, 1, &[&missing]);
+
+    let namespace = &stage.namespace;
+    stage.cluster.apply(namespace, &rights(namespace));
+    let kubeconfig = as_somebody(&stage, "poor");
+    let forbidden = format!("you may not read the Secret {}: `get` on it is needed", key(&stage, "broker"));
+    let output = redrive_with(&stage, kubeconfig.path(), &["--dry-run"]).await;
+    said(&output, 1, &[&forbidden]);
     let sink = json!({"nats": null, "ref": {"name": "shared"}});
     stage.edit("orders", dead_letter(sink)).await;
     said(
