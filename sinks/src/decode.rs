@@ -1,5 +1,5 @@
 //! What was encoded, read back: a message of any protocol as the Event it tells. The data is the bytes that were sent, in
-//! structured mode too.
+//! structured mode too (the SDK of `CloudEvents` would parse them, and write them anew).
 //!
 //! Before: sinks/src/letters.rs
 //! Next: core/src/event.rs

@@ -25,6 +25,9 @@ struct Drawer {
     unconsumable: bool,
     /// What is said instead of an end.
     trouble: Option<NotReady>,
+    /// Cancelled when the last one is given.
+    stop: CancellationToken,
+    stops: bool,
 }
 
 /// A sink that answers as it is told, by id, and takes everything else.
@@ -39,6 +42,9 @@ struct Answers {
 impl Letters for Drawer {
     async fn next(&mut self) -> Result<Option<Letter>, NotReady> {
         let next = self.letters.pop_front();
+        if self.stops && self.letters.is_empty() {
+            self.stop.cancel();
+        }
         if next.is_none() { self.trouble.take().map_or(Ok(None), Err) } else { Ok(next) }
     }
 
@@ -133,12 +139,13 @@ async fn run(
     let kinds = vec![Kind::new("k8sasbackend.com/v1", "Todo")];
     let recipient = Recipient { subscription: OURS.into(), uid: "uid".into(), kinds };
     let mut told = Vec::new();
+    let stop = drawer.stop.clone();
     let redrive = Redrive {
         letters: drawer,
         target: &target,
         recipient: &recipient,
         choice: &choice,
-        stop: &CancellationToken::new(),
+        stop: &stop,
         tell: |said| {
             if let Said::Told(letter) = said {
                 told.push((letter.content.attribute("id").to_owned(), letter.end));
@@ -237,4 +244,13 @@ async fn what_was_read_before_the_place_fails_goes_out() {
     let (_, calls, tally, outcome) = run(&mut drawer, Choice::default(), &[]).await;
     assert!(matches!(outcome, Err(Error::Letters(why)) if why.reason == "Busy"));
     assert_eq!((calls, tally.sent), (vec![vec!["1".to_owned(), "2".to_owned()]], 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stops_it_has_nothing_more_sent() {
+    let mut drawer = Drawer { stops: true, ..Drawer::with(&[("1", "a"), ("2", "a"), ("3", "b")]) };
+    let (_, calls, tally, outcome) = run(&mut drawer, Choice::default(), &[]).await;
+    assert!(matches!(outcome, Err(Error::Stopped)));
+    assert_eq!((calls, tally.sent), (vec![vec!["1".to_owned()]], 1));
+    assert_eq!(drawer.fates, [(0, Fate::Consumed)].into());
 }
