@@ -151,7 +151,7 @@ fn as_json(Told { place, content, end }: &Told) -> serde_json::Value {
         "attempts": content.attribute("deadletterattempts").parse::<u64>().ok(),
         "sink": sink,
         "destination": content.attribute("deadletterplace"),
-        "lies": place,
+        "place": place,
         "end": end,
         "problem": problem,
     })

@@ -130,7 +130,8 @@ pub(super) fn positions(client: &Client, topic: &str) -> Result<BTreeMap<i32, (P
         let partition = element.partition();
         let (low, high) = client.fetch_watermarks(topic, partition, ANSWER)?;
         let (floor, text) = match element.offset() {
-            Offset::Offset(offset) => (offset, element.metadata()),
+            Offset::Offset(offset) if offset <= high => (offset, element.metadata()),
+            // Of a topic that was another one then, or none.
             _ => (low, ""),
         };
         let progress = Progress::stored(floor, text, low);
