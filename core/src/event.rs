@@ -18,13 +18,17 @@ use crate::route::{Resource, Route};
 /// The content type of every Event's data.
 pub const DATA_CONTENT_TYPE: &str = "application/json";
 
+/// What types begin with, each once for every kind of Change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Types([String; 5]);
+
 /// What all Events of one Subscription on one resource have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventContext {
     /// `/clusters/<cluster>/apis/<group>/<plural>`.
     pub source: String,
-    /// `<group reversed>.<kind lower>.<change>` for each kind of Change, in the order of [`ChangeKind::ALL`].
-    types: [String; 5],
+    /// `<group reversed>.<kind lower>.<change>` for each kind of Change.
+    pub types: Types,
     /// `namespace/name` of the Subscription.
     pub subscription: Arc<str>,
     /// The uid of the Subscription.
@@ -100,6 +104,15 @@ impl Death {
     }
 }
 
+// === impl Types ===
+
+impl Types {
+    /// Those that begin with `<group reversed>.<kind lower>`.
+    pub fn new(prefix: &str) -> Self {
+        Self(ChangeKind::ALL.map(|change| format!("{prefix}.{change}")))
+    }
+}
+
 // === impl EventContext ===
 
 impl EventContext {
@@ -117,10 +130,9 @@ impl EventContext {
             resource.group.rsplit('.').fold(String::new(), |prefix, part| prefix + part + ".")
         };
         type_prefix.push_str(&resource.kind.to_lowercase());
-        type_prefix.push('.');
         Self {
             source,
-            types: ChangeKind::ALL.map(|change| format!("{type_prefix}{change}")),
+            types: Types::new(&type_prefix),
             subscription: route.subscription.clone(),
             subscription_uid: route.uid.clone(),
             resource: resource.clone(),
@@ -173,7 +185,7 @@ impl Event {
 
     /// `type`, e.g. `com.k8sasbackend.todo.added`.
     pub fn event_type(&self) -> &str {
-        &self.context.types[self.change as usize]
+        &self.context.types.0[self.change as usize]
     }
 
     /// Every attribute but the data, in a fixed order, required ones first, as encoders write them.

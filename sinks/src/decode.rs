@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tidings_core::change::{ChangeKind, Reason};
-use tidings_core::event::{DATA_CONTENT_TYPE, Event, EventContext};
+use tidings_core::event::{DATA_CONTENT_TYPE, Event, EventContext, Types};
 use tidings_core::object::{ObjectKey, ResourceVersion, Uid};
 use tidings_core::route::{Kind, Resource};
 
@@ -158,7 +158,7 @@ impl Content {
         let event = Event {
             context: Arc::new(EventContext {
                 source: needed("source")?.to_owned(),
-                type_prefix: format!("{prefix}."),
+                types: Types::new(prefix),
                 subscription: recipient.subscription.clone(),
                 subscription_uid: recipient.uid.clone(),
                 resource: resource(needed("source")?, prefix, said, &key, recipient)

@@ -13,7 +13,7 @@
 //! Next: sinks/src/decode.rs
 
 use async_trait::async_trait;
-use tidings_config::sink::valid::{ValidAddress, ValidConnection};
+use tidings_config::sink::valid::{Kind, ValidAddress, ValidConnection};
 
 use crate::SinkContext;
 use crate::decode::{self, Content};
@@ -82,8 +82,11 @@ pub async fn open(
     reader: &Reader,
 ) -> Result<Box<dyn Letters>, NotReady> {
     let Reader { subscription: _, queue, group, consumer } = reader;
-    let named =
-        [("--queue", queue, "RabbitMQ"), ("--group", group, "Kafka"), ("--consumer", consumer, "NATS")];
+    let named = [
+        ("--queue", queue, Kind::Rabbitmq),
+        ("--group", group, Kind::Kafka),
+        ("--consumer", consumer, Kind::Nats),
+    ];
     for (flag, given, kind) in named {
         if given.is_some() && valid.kind() != kind {
             let message = format!("{flag} is for {kind}, and the dead letters are at {}", valid.kind());

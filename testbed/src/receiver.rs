@@ -112,8 +112,7 @@ impl Receiver {
     async fn begin(kind: Kind, place: &str, listens: bool) -> Result<Self> {
         let broker = Broker::start(kind).await?;
         broker.create(Security::Plain, place, None).await?;
-        let ear =
-            if listens { broker.listen(Security::Plain, place).await? } else { Ear::deaf() };
+        let ear = if listens { broker.listen(Security::Plain, place).await? } else { Ear::deaf() };
         let way = broker.way(Security::Plain, USER, place, None)?;
         Ok(Self { broker, place: place.to_owned(), way, ear })
     }

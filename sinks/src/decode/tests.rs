@@ -13,8 +13,8 @@ fn letter(event: Event, mode: ContentMode) -> Result<Content, Error> {
     let reason = Rejection::Refused("50 % of \"ä\" are refused".to_owned());
     let death = Arc::new(Death::new(&reason, 3, "http://shop".into(), "shop/milk"));
     let message = NatsEncoder::new(&address, mode).encode(&event.to_dead_letter(death));
-    let headers = message.headers.iter().map(|(name, value)| (&**name, value.as_str()));
-    let kind = headers.clone().find(|(name, _)| *name == "content-type").map(|(_, kind)| kind);
+    let headers = message.headers.iter().map(|(name, value)| (&**name, value));
+    let kind = message.headers.get("content-type");
     let content = Content::read("ce-", kind, headers, &message.body)?;
     if mode == ContentMode::Binary { content.decoded() } else { Ok(content) }
 }
