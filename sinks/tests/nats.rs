@@ -280,7 +280,7 @@ async fn only_a_server_of_the_right_authority_is_trusted() -> Result<()> {
     assert_eq!(trusted.sink.deliver(&[message(&trusted, "milk")]).await, [Outcome::Acked]);
 
     let stranger = target_at(&nats.url(), with("wrong"), &files)?;
-    until_not_ready(&stranger, "TlsFailed").await?;
+    until_not_ready(&stranger, "CertificateUntrusted").await?;
     assert!(is_retry(&stranger.sink.deliver(&[message(&stranger, "milk")]).await[0]));
 
     let lost = target_at(&nats.url(), with("nothing"), &files)?;

@@ -116,7 +116,7 @@ async fn a_certificate_lets_in() -> Result<()> {
             ("tls.key", identity.key.clone()),
         ]
     };
-    for (identity, reason) in [(&good, None), (&expired, Some("TlsFailed"))] {
+    for (identity, reason) in [(&good, None), (&expired, Some("CertificateRefused"))] {
         let secrets = secrets(identity);
         let secrets: Vec<_> = secrets.iter().map(|(key, value)| (*key, &**value)).collect();
         match reason {
@@ -125,19 +125,18 @@ async fn a_certificate_lets_in() -> Result<()> {
         }
     }
     let ca = [("ca.crt", authority.certificate())];
-    stays_out(&nats, tls(None), &ca, "TlsFailed").await.map(drop)
+    stays_out(&nats, tls(None), &ca, "CertificateRefused").await.map(drop)
 }
 
 #[tokio::test]
 async fn a_server_with_a_certificate_that_is_not_good_is_not_trusted() -> Result<()> {
-    for (shown, words) in [(Shown::Expired, "expired"), (Shown::OtherHost, "not valid for name")] {
+    for (shown, reason) in [(Shown::Expired, "CertificateExpired"), (Shown::OtherHost, "WrongHostName")] {
         let nats =
             Nats::start_with(&Home::Temporary, NatsOptions { tls: true, shown, ..NatsOptions::default() });
         let nats = nats.await?;
         let ca = nats.authority().context("no authority")?.certificate();
         let settings = json!({"tls": {"caSecretRef": {"name": "broker", "key": "ca.crt"}}});
-        let said = stays_out(&nats, settings, &[("ca.crt", ca)], "TlsFailed").await?;
-        assert!(said.contains(words), "{said}");
+        stays_out(&nats, settings, &[("ca.crt", ca)], reason).await?;
     }
     Ok(())
 }

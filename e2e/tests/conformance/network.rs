@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 use tidings_testbed::consumer::Received;
 use tidings_testbed::proxy::Link;
+use tidings_testbed::receiver::Kind;
 
 use crate::trial::Trial;
 
@@ -41,7 +42,13 @@ pub(crate) async fn an_object_is_told_in_order_however_often_it_is_tried(
         trial.network(Link::GOOD);
         trial.hears(trial.put("hot", "again").await?).await?;
     }
-    ensure!(trial.counts("retried_total").await? > 0, "nothing was tried again");
+    match trial.kind {
+        // Its client tries again by itself, in order.
+        Kind::Kafka => {}
+        Kind::Nats | Kind::Rabbitmq | Kind::Http => {
+            ensure!(trial.counts("retried_total").await? > 0, "nothing was tried again");
+        }
+    }
     trial.agrees().await
 }
 
@@ -49,7 +56,8 @@ pub(crate) async fn an_object_is_told_in_order_however_often_it_is_tried(
 pub(crate) async fn what_is_told_again_has_the_id_it_had(trial: &mut Trial<'static>) -> Result<()> {
     trial.through_network().await?;
     trial.open(None, json!({})).await?;
-    trial.hears(trial.put("kept", "one").await?).await?;
+    trial.put("kept", "one").await?;
+    trial.acked(1).await?;
     trial.network(Link::Mute);
     let version = trial.put("kept", "two").await?;
     trial.hears(version).await?;

@@ -281,6 +281,16 @@ impl Trial<'_> {
         .await
     }
 
+    /// Waits until the broker has said that it holds so many Events.
+    pub(crate) async fn acked(&self, events: u64) -> Result<()> {
+        eventually(SOON, &format!("{events} acknowledgements"), || async {
+            let acked = self.counts("acked_total").await?;
+            ensure!(acked >= events, "there are {acked}");
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits until some attempt has failed.
     pub(crate) async fn retried(&self) -> Result<()> {
         eventually(SOON, "an attempt that failed", || async {

@@ -51,7 +51,7 @@ fn explain(error: &io::Error, peer: &str) -> Option<NotReady> {
         }
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => ("CertificateForOtherHost", format!("the certificate of {peer} is for another host")),
+        ) => ("WrongHostName", format!("the certificate of {peer} is for another host")),
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             ("CertificateUntrusted", format!("the certificate of {peer} is of no authority that is trusted"))
         }
@@ -73,5 +73,5 @@ fn explain(error: &io::Error, peer: &str) -> Option<NotReady> {
 
 fn refused(error: &dyn std::error::Error, peer: &str) -> NotReady {
     let message = format!("{peer} does not accept the certificate of the bridge, or its absence: {error}");
-    NotReady::new("ClientCertificateRefused", message)
+    NotReady::new("CertificateRefused", message)
 }

@@ -5,7 +5,6 @@
 //! Next: core/src/delivery.rs
 
 use std::error::Error as _;
-use std::io;
 
 use async_nats::ConnectErrorKind;
 use async_nats::jetstream;
@@ -16,6 +15,7 @@ use tidings_core::delivery::{Outcome, Rejection};
 
 use crate::message::Message;
 use crate::sink::{NotReady, retry, unclassified};
+use crate::tls;
 
 /// What the server writes around a subject that a client may not publish to.
 const PUBLISH_DENIED: &str = "Permissions Violation for Publish to \"";
@@ -124,15 +124,17 @@ fn too_large(size: usize, limit: usize) -> Outcome {
 /// Why there is no connection to `server`.
 pub(super) fn connect(error: &async_nats::ConnectError, server: &str) -> NotReady {
     let cause = error.source().map_or_else(String::new, |source| format!(": {source}"));
+    // The client passes errors of the handshake on as errors of I/O, too.
+    let handshake = error.source().and_then(|source| source.downcast_ref()).and_then(tls::inside);
+    if let Some(handshake) = handshake {
+        return tls::refused(handshake, server);
+    }
     match error.kind() {
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => NotReady::new(
             "Unauthorized",
             format!("{server} does not accept the user and password, or their absence"),
         ),
         ConnectErrorKind::Tls => NotReady::new("TlsFailed", format!("no TLS with {server}{cause}")),
-        ConnectErrorKind::Io if error.source().is_some_and(is_tls) => {
-            NotReady::new("TlsFailed", format!("no TLS with {server}{cause}"))
-        }
         ConnectErrorKind::Dns => {
             NotReady::new("Unreachable", format!("the name of {server} cannot be resolved{cause}"))
         }
@@ -141,12 +143,6 @@ pub(super) fn connect(error: &async_nats::ConnectError, server: &str) -> NotRead
             NotReady::new("Unreachable", format!("{server} cannot be reached{cause}"))
         }
     }
-}
-
-/// The client passes errors of the handshake on as errors of I/O.
-fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some()
 }
 
 /// Why a question to `JetStream` has no answer; nothing where only the right to ask is missing.

@@ -1,3 +1,5 @@
+use std::io;
+
 use async_nats::error::Error;
 use bytes::Bytes;
 use tidings_core::object::ObjectKey;
@@ -150,7 +152,7 @@ fn every_kind_of_connect_error_has_its_reason() {
         io::ErrorKind::InvalidData,
         rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer),
     );
-    assert_eq!(connect_reason(Kind::Io, Some(handshake)), "TlsFailed");
+    assert_eq!(connect_reason(Kind::Io, Some(handshake)), "CertificateUntrusted");
 }
 
 #[test]
