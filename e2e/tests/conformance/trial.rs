@@ -1,6 +1,8 @@
 //! One case with one broker: a namespace, a place in the broker, a Subscription, a writer who remembers what was confirmed,
 //! and an application that hears what arrives.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -143,7 +145,9 @@ impl Trial<'_> {
                 way.inline()
             }
             Security::Secured => {
-                self.put_secret(way).await?;
+                if !way.credentials.is_empty() {
+                    self.put_secret(way).await?;
+                }
                 let sink = json!({
                     "apiVersion": "tidings.dev/v1alpha1", "kind": "Sink", "metadata": {"name": COMPANY},
                     "spec": way.sink()
@@ -163,7 +167,20 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// The Secret with the credentials, as they are in `way`.
+    /// `spec.sink` of the Subscription, by the Sink.
+    pub(crate) fn sink_of(&self, way: &Way) -> Value {
+        way.by_sink(COMPANY)
+    }
+
+    /// From now on the Sink has this connection.
+    pub(crate) async fn edit_sink(&self, way: &Way) -> Result<()> {
+        let sinks = Api::<Sink>::namespaced(self.stage.cluster.client.clone(), &self.stage.namespace);
+        let patch = Patch::Merge(json!({ "spec": way.sink() }));
+        sinks.patch(COMPANY, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
+    /// The Secret with the credentials, as they are in `way`; none without any.
     pub(crate) async fn put_secret(&mut self, way: &Way) -> Result<()> {
         self.credentials.extend(leaks::credentials_of(way));
         let client = self.stage.cluster.client.clone();

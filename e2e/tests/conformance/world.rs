@@ -1,5 +1,7 @@
 //! What the cases of one kind share: its broker, which some of them break.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::ops::Deref;
 
 use anyhow::{Context as _, Result};

@@ -196,7 +196,11 @@ impl Ready {
                 let (parts, body) = response.into_parts();
                 // Read, so that the connection can be used again; what it says, nobody asked for.
                 let _ = Limited::new(body, MAX_ANSWER).collect().await;
-                classify::answer(parts.status, &parts.headers, size, statuses)
+                let mut answer = classify::answer(parts.status, &parts.headers, size, statuses);
+                if let Some(not_ready) = &mut answer.not_ready {
+                    not_ready.message = format!("{}: {}", self.server, not_ready.message);
+                }
+                answer
             }
             Err(error) => classify::request(&error, &self.server),
         }

@@ -92,7 +92,8 @@ impl Tier {
                 Integration("cli", &[]),
             ],
             Self::E2e => vec![
-                Others("e2e", &["consumers", "interop"]),
+                Others("e2e", &["consumers", "interop", "conformance", "bad_sinks"]),
+                With(&[Binary::Kafka, Binary::Rabbitmq], "e2e", &["conformance", "bad_sinks"]),
                 With(&[Binary::Kafka, Binary::Rabbitmq, Binary::Python], "e2e", &["consumers", "interop"]),
                 Demo,
             ],
@@ -108,17 +109,19 @@ impl Tier {
 /// What one kind of sink is held to: its broker, the sink by itself, and the whole way through the bridge.
 fn of_sink(sink: Kind) -> Vec<Step> {
     use Step::{Integration, Tests, With};
-    let whole = |name| Tests(vec!["--manifest-path", "e2e/Cargo.toml", "--test", "receivers", name]);
-    match sink {
+    let whole = |test: &'static str, name: &'static str| {
+        Tests(vec!["--manifest-path", "e2e/Cargo.toml", "--test", test, name])
+    };
+    let mut steps = match sink {
         Kind::Nats => vec![
             Integration("testbed", &["nats"]),
             Integration("sinks", &["nats", "nats_security", "nats_letters"]),
-            whole("nats_hears_everything"),
+            whole("receivers", "nats_hears_everything"),
         ],
         Kind::Kafka => vec![
             With(&[Binary::Kafka], "testbed", &["kafka"]),
             With(&[Binary::Kafka], "sinks", &["kafka"]),
-            whole("kafka_hears_everything"),
+            whole("receivers", "kafka_hears_everything"),
         ],
         Kind::Rabbitmq => vec![
             With(&[Binary::Rabbitmq], "testbed", &["rabbitmq"]),
@@ -127,8 +130,17 @@ fn of_sink(sink: Kind) -> Vec<Step> {
                 "sinks",
                 &["rabbitmq", "rabbitmq_connection", "rabbitmq_threads", "rabbitmq_letters"],
             ),
-            whole("rabbitmq_hears_everything"),
+            whole("receivers", "rabbitmq_hears_everything"),
         ],
-        Kind::Http => vec![Integration("sinks", &["http"]), whole("http_hears_everything")],
-    }
+        Kind::Http => vec![Integration("sinks", &["http"]), whole("receivers", "http_hears_everything")],
+    };
+    // Their tests are called after the kind.
+    let named = match sink {
+        Kind::Nats => "nats::",
+        Kind::Kafka => "kafka::",
+        Kind::Rabbitmq => "rabbitmq::",
+        Kind::Http => "http::",
+    };
+    steps.extend([whole("conformance", named), whole("bad_sinks", named)]);
+    steps
 }
