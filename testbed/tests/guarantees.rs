@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 /// What holds more than one rule.
-const SUITES: [&str; 3] = ["*model*", "*simulation*", "*chaos*"];
+const SUITES: [&str; 4] = ["*model*", "*simulation*", "*chaos*", "*conformance*"];
 
 fn root() -> Result<PathBuf> {
     Ok(Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no parent folder")?.to_owned())
@@ -27,6 +27,12 @@ fn tests(folder: &Path, names: &mut BTreeSet<String>) -> Result<()> {
             for after in text.split("test]\n").skip(1) {
                 let name = after.split("fn ").nth(1).and_then(|rest| rest.split('(').next());
                 names.extend(name.map(str::to_owned));
+            }
+            // `case!(Calm, well::what_is_acked_is_there_once)`, which is a test for each kind of sink.
+            for case in text.split("case!(").skip(1) {
+                let path = case.split(')').next().and_then(|case| case.split(',').nth(1));
+                let name = path.and_then(|path| path.trim().split_once("::"));
+                names.extend(name.map(|(_, name)| name.to_owned()));
             }
         }
     }

@@ -8,7 +8,7 @@ use tidings_testbed::receiver::broker::{Broker, BrokerOptions, GUEST, USER};
 use tidings_testbed::receiver::way::{SECRET, Way};
 use tidings_testbed::receiver::{Kind, Security};
 
-use crate::trial::Trial;
+use crate::trial::{COMPANY, ORDERS, Trial};
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +170,7 @@ impl Mistake {
             }
             Self::Target => trial.create(None).await,
             Self::Queue => {
-                trial.stage.edit(crate::trial::ORDERS, json!({ "sink": trial.sink_of(right) })).await;
+                trial.stage.edit(ORDERS, json!({ "sink": right.by_sink(COMPANY) })).await;
                 Ok(())
             }
         }

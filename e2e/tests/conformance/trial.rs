@@ -33,7 +33,7 @@ use crate::world::{Held, Manner, Running, World};
 /// The Subscription of each case.
 pub(crate) const ORDERS: &str = "orders";
 /// The Sink of each case that is secured.
-const COMPANY: &str = "company";
+pub(crate) const COMPANY: &str = "company";
 /// Names that the writer writes under.
 const NAMES: usize = 6;
 
@@ -165,11 +165,6 @@ impl Trial<'_> {
             })
             .await;
         Ok(())
-    }
-
-    /// `spec.sink` of the Subscription, by the Sink.
-    pub(crate) fn sink_of(&self, way: &Way) -> Value {
-        way.by_sink(COMPANY)
     }
 
     /// From now on the Sink has this connection.
