@@ -41,7 +41,11 @@ pub(super) struct Outlet {
 }
 
 /// What became of each of a batch.
-type Batch = Vec<(ObjectKey, Outcome)>;
+pub(super) struct Batch {
+    /// Where it was sent.
+    target: Arc<Target>,
+    outcomes: Vec<(ObjectKey, Outcome)>,
+}
 
 /// What a target said.
 pub(super) enum Said {
@@ -128,7 +132,12 @@ impl Outlet {
         clock: Clock,
         policy: &mut impl Policy<Arc<Opened>>,
     ) -> Vec<Verdict<Arc<Opened>>> {
-        let verdicts = self.delivery.report(batch, clock.now(), clock::jitter(), policy);
+        let Batch { target, outcomes } = batch;
+        let verdicts = self.delivery.report(outcomes, clock.now(), clock::jitter(), policy);
+        if !Arc::ptr_eq(&target, &self.target) {
+            // What another target said is nothing against this one.
+            self.delivery.resume();
+        }
         // Attempts become rare, and checks do not: who asks knows when it is over.
         if self.delivery.is_paused() && !self.asked {
             self.asked = true;
@@ -147,7 +156,7 @@ impl Outlet {
     /// Takes in what a check said. Says whether that is news.
     pub(super) fn checked(&mut self, ready: Result<(), NotReady>) -> bool {
         self.asked &= ready.is_err();
-        if ready.is_ok() && matches!(self.ready, Some(Err(_))) {
+        if ready.is_ok() && self.ready != Some(Ok(())) {
             self.delivery.resume();
         }
         let pause = if ready.is_ok() { CHECK } else { RECHECK.mul_f64(0.5 + clock::jitter() / 2.0) };
@@ -191,7 +200,8 @@ async fn attempt(target: Arc<Target>, batch: Vec<(ObjectKey, Option<Event>)>) ->
         None => Some(Outcome::Acked),
     };
     let (keys, events): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-    keys.into_iter().zip(events.into_iter().map_while(outcome)).collect()
+    let outcomes = keys.into_iter().zip(events.into_iter().map_while(outcome)).collect();
+    Batch { target, outcomes }
 }
 
 /// Checks the target after a pause.

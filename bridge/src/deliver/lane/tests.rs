@@ -31,6 +31,8 @@ struct Away {
     back: AtomicBool,
     /// It says that it is well, and takes nothing.
     lies: AtomicBool,
+    /// It takes a while to say no.
+    slow: AtomicBool,
     /// It says that it will never take what it is given.
     refuses: AtomicBool,
     attempts: AtomicU64,
@@ -38,6 +40,8 @@ struct Away {
     /// What it took.
     taken: Mutex<Vec<Message>>,
 }
+
+const SLOW: Duration = Duration::from_secs(10);
 
 #[async_trait]
 impl Sink for Away {
@@ -49,6 +53,9 @@ impl Sink for Away {
 
     async fn deliver(&self, messages: &[Message]) -> Vec<Outcome> {
         self.attempts.fetch_add(1, Ordering::Relaxed);
+        if self.slow.load(Ordering::Relaxed) {
+            tokio::time::sleep(SLOW).await;
+        }
         let outcome = if self.back.load(Ordering::Relaxed) {
             self.taken.lock().unwrap().extend_from_slice(messages);
             Outcome::Acked
@@ -137,6 +144,30 @@ async fn a_sink_that_is_back_is_not_kept_waiting() {
     sink.back.store(true, Ordering::Relaxed);
     let waited = settled_after(&journal).await;
     assert!(waited <= RECHECK + Duration::from_millis(100), "{waited:?}");
+}
+
+/// Somebody put the sink right by writing another one: what waited does not wait for what the first one made of it.
+#[tokio::test(start_paused = true)]
+async fn another_sink_is_not_kept_waiting() {
+    for slow in [false, true] {
+        let sink = Arc::new(Away::default());
+        let (lane, journal) = lane(sink.clone()).await;
+        let minutes = Duration::from_mins(5);
+        assert!(tokio::time::timeout(minutes, settled_after(&journal)).await.is_err());
+        if slow {
+            // Its last word comes when the other one has said that it is well.
+            sink.slow.store(true, Ordering::Relaxed);
+            let attempts = sink.attempts.load(Ordering::Relaxed);
+            while sink.attempts.load(Ordering::Relaxed) == attempts {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        let other = Arc::new(Away::default());
+        other.back.store(true, Ordering::Relaxed);
+        lane.retarget(target(other).into(), settings());
+        let waited = settled_after(&journal).await;
+        assert!(waited <= SLOW + Duration::from_millis(100), "{waited:?} with slow={slow}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
