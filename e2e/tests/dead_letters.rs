@@ -70,6 +70,7 @@ async fn what_is_refused_goes_to_the_dead_letters_and_holds_back_nothing() {
     let (stage, receiver) = set("dead", json!({})).await;
     let dead_letter = stream(&stage.namespace, &stage.nats_url);
     stage.edit("orders", json!({"delivery": {"onReject": "DeadLetter", "deadLetter": dead_letter}})).await;
+    stage.says("orders", "Delivering", "True", "Synchronized").await;
     let refused = stage.write("bad", "one").await;
     takes(&receiver, stage.write("good", "one").await).await;
 
