@@ -132,10 +132,18 @@ impl Outlet {
         clock: Clock,
         policy: &mut impl Policy<Arc<Opened>>,
     ) -> Vec<Verdict<Arc<Opened>>> {
-        let Batch { target, outcomes } = batch;
-        let verdicts = self.delivery.report(outcomes, clock.now(), clock::jitter(), policy);
-        if !Arc::ptr_eq(&target, &self.target) {
+        let Batch { target, mut outcomes } = batch;
+        let stale = !Arc::ptr_eq(&target, &self.target);
+        if stale {
             // What another target said is nothing against this one.
+            for (_, outcome) in &mut outcomes {
+                if let Outcome::Rejected { reason } = outcome {
+                    *outcome = Outcome::Retry { reason: reason.to_string(), after: None };
+                }
+            }
+        }
+        let verdicts = self.delivery.report(outcomes, clock.now(), clock::jitter(), policy);
+        if stale {
             self.delivery.resume();
         }
         // Attempts become rare, and checks do not: who asks knows when it is over.
