@@ -84,7 +84,9 @@ async fn what_is_refused_goes_to_the_dead_letters_and_holds_back_nothing() {
     );
     assert_eq!(event.attribute("deadlettererror"), "the receiver answers 422 Unprocessable Entity");
     assert!(event.attribute("deadlettersink").starts_with("http://127.0.0.1"), "{event:?}");
-    assert_eq!(event.attribute("deadletterplace"), key(&stage, "bad"));
+    // The path, which begins with the place of the receiver.
+    let path = format!("{}/{}", stage.namespace, key(&stage, "bad"));
+    assert_eq!(event.attribute("deadletterplace"), path);
 
     receiver.reject(&key(&stage, "bad"), false).unwrap();
     takes(&receiver, stage.write("bad", "two").await).await;
