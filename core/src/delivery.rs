@@ -234,9 +234,11 @@ impl<T: Clone> Delivery<T> {
         true
     }
 
-    /// Tries the blocked keys again, because something about the sink or the shape of Events changed.
+    /// Tries the blocked keys again, and those that wait for their next attempt, because something about the sink or the
+    /// shape of Events changed.
     pub fn unblock(&mut self) {
         self.ready.extend(std::mem::take(&mut self.blocked).into_keys());
+        self.ready.extend(std::mem::take(&mut self.waiting).into_iter().map(|(_, key)| key));
     }
 
     /// Tries one of them again. Says whether it was blocked.

@@ -169,6 +169,18 @@ impl Policy<&'static str> for Withdraw {
 }
 
 #[test]
+fn what_waits_for_its_next_attempt_is_tried_at_once_when_the_sink_is_another() {
+    let mut delivery = filled();
+    delivery.take(seconds(0), 10, 1);
+    let later = Outcome::Retry { reason: "busy".into(), after: Some(seconds(1000)) };
+    report(&mut delivery, &[("a", later), ("b", Outcome::Acked)], seconds(0));
+    assert!(delivery.take(seconds(1), 10, 1).is_empty());
+    delivery.unblock();
+    assert_eq!(entries(&delivery.take(seconds(1), 10, 1)), ["a1"]);
+    assert!(delivery.take(seconds(2000), 10, 1).is_empty(), "it is under way once");
+}
+
+#[test]
 fn a_rejected_entry_may_leave_with_all_that_waits_on_its_key() {
     for of_key in [1, 10] {
         let mut delivery = filled();
