@@ -6,6 +6,7 @@ const BATCH: &str = "sinks/src/nats/batch.rs";
 const ENCODE: &str = "sinks/src/nats/encode.rs";
 const CLASSIFY: &str = "sinks/src/nats/classify.rs";
 
+const RABBITMQ_CONNECTION: &str = "sinks/src/rabbitmq/connection.rs";
 const RABBITMQ_BATCH: &str = "sinks/src/rabbitmq/batch.rs";
 const DECODE: &str = "sinks/src/decode.rs";
 const PROGRESS: &str = "sinks/src/kafka/letters/progress.rs";
@@ -19,6 +20,14 @@ const RABBITMQ: &str = "-p tidings-sinks --test rabbitmq --test rabbitmq_connect
 const HTTP: &str = "-p tidings-sinks --test http";
 
 pub(super) const MUTATIONS: &[Mutation] = &[
+    Mutation {
+        name: "password-in-the-log",
+        breaks: "no credential is ever logged",
+        file: RABBITMQ_CONNECTION,
+        find: "    // Brackets around an address of IPv6 belong to the URL.",
+        put: "    tracing::debug!(password, \"connecting\");",
+        test: "-p tidings-e2e --test conformance rabbitmq::secured::what_is_acked_is_there_once",
+    },
     Mutation {
         name: "silence-taken-for-an-ack",
         breaks: "a Message without an acknowledgement is not acked",
