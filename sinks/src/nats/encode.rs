@@ -14,7 +14,7 @@ use crate::encode::{
 use crate::message::{Headers, Message};
 
 /// By this the server knows a repeat.
-const MESSAGE_ID: &str = "Nats-Msg-Id";
+pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// A stream of another name refuses the Message.
 const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
 
