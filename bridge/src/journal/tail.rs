@@ -3,17 +3,18 @@
 //! Before: bridge/src/journal.rs
 //! Next: bridge/src/journal/stored.rs
 
+mod backlog;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use tidings_core::compaction::Compacted;
 use tidings_core::cursor::{Cursor, SavedCursor};
 use tidings_core::known::Slot;
 use tidings_core::object::ResourceVersion;
 use tokio::sync::Notify;
 
 use super::stored::Stored;
-use super::{Backlog, Room, Standing, Taken};
+use super::{Room, Standing, Taken};
 use crate::state::record::{ChunkRecord, Flush, Flushed, JournalRecord};
 
 #[derive(Debug)]
@@ -209,32 +210,6 @@ impl Tail {
         freed
     }
 
-    /// These were taken by `slot`, and cannot go on for now.
-    pub(super) fn give_back(&mut self, slot: Slot, numbers: &[u64]) {
-        let Some(reader) = self.readers.get_mut(&slot) else { return };
-        for number in numbers {
-            reader.cursor.give_back(*number);
-        }
-        self.spoil(slot, numbers);
-    }
-
-    /// They are to be taken again.
-    pub(super) fn ask_again(&mut self, slot: Slot, numbers: &[u64]) {
-        let Some(reader) = self.readers.get_mut(&slot) else { return };
-        for number in numbers {
-            reader.cursor.ask_again(*number);
-        }
-        self.spoil(slot, numbers);
-    }
-
-    /// A backlog was looked through while these were not as they are now: it is no use any more.
-    fn spoil(&mut self, slot: Slot, numbers: &[u64]) {
-        let held = self.readers.get(&slot).and_then(|reader| reader.held);
-        if held.is_some_and(|last| numbers.iter().any(|number| *number <= last)) {
-            self.release(slot);
-        }
-    }
-
     /// One who was told of this Change is done with it. Says how many bytes of memory are free by that.
     fn close(&mut self, slot: Slot, number: u64) -> usize {
         let Some(index) = number.checked_sub(self.first) else {
@@ -260,57 +235,6 @@ impl Tail {
             return 0;
         }
         bytes
-    }
-
-    pub(super) fn begin_compaction(&mut self, quota: u64) -> Option<Backlog> {
-        for (slot, reader) in &mut self.readers {
-            let bytes = self.stored.bytes(*slot);
-            if bytes <= quota / 2 {
-                reader.compact_at = 0;
-            }
-            if bytes > quota.max(reader.compact_at)
-                && let Some((chunks, last)) = self.stored.of(*slot)
-            {
-                reader.held = Some(last);
-                return Some(Backlog { slot: *slot, chunks, last });
-            }
-        }
-        None
-    }
-
-    pub(super) fn idle(&self, slot: Slot, records: &mut Vec<JournalRecord>) {
-        let reader = self.readers.get(&slot);
-        let idle = |number| reader.is_some_and(|reader| reader.cursor.is_idle(number));
-        records.retain(|record| record.is_for(slot) && idle(record.number));
-    }
-
-    pub(super) fn is_doubtful(&self, slot: Slot, number: u64) -> bool {
-        let given_back = |reader: &Reader| reader.cursor.is_given_back(number);
-        number < self.begun || self.readers.get(&slot).is_some_and(given_back)
-    }
-
-    pub(super) fn end_compaction(&mut self, backlog: &Backlog, quota: u64, compacted: &Compacted) -> u64 {
-        let Backlog { slot, last, .. } = *backlog;
-        let Some(reader) = self.readers.get_mut(&slot).filter(|reader| reader.held == Some(last)) else {
-            return 0;
-        };
-        let count = self.stored.compact(slot, last, &reader.cursor, compacted);
-        reader.cursor.compact(last + 1, compacted);
-        reader.open = reader.open.saturating_sub(count);
-        reader.left_out += count;
-        // What is kept is as small as it gets; doing this again pays only when there is more.
-        reader.compact_at = self.stored.bytes(slot) + quota / 4;
-        self.dirty = true;
-        self.release(slot);
-        count
-    }
-
-    pub(super) fn release(&mut self, slot: Slot) {
-        let Some(reader) = self.readers.get_mut(&slot) else { return };
-        reader.held = None;
-        if let Some(wake) = &reader.wake {
-            wake.notify_one();
-        }
     }
 
     pub(super) fn holds(&self, chunk: u64) -> bool {
