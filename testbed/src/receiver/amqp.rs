@@ -38,6 +38,8 @@ pub(super) async fn listen(url: String, queue: String, log: Arc<Log>) {
 
 async fn take(url: &str, queue: &str, log: &Log) -> Result<()> {
     let connection = connect(url, OwnedTLSConfig::default()).await?;
+    // As applications do whenever they connect: a broker that is killed may forget a queue that was bound a moment before.
+    declare(&connection, queue).await?;
     let channel = connection.create_channel().await?;
     let options = BasicConsumeOptions::default();
     let mut messages = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await?;
