@@ -1,9 +1,9 @@
 //! A consumer of a topic.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, StreamConsumer};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
@@ -24,10 +24,16 @@ pub(super) async fn listen(mut config: ClientConfig, topic: &str, log: Arc<Log>)
     let topic = topic.to_owned();
     let assigned = move || {
         let consumer: StreamConsumer = config.create().context("create Kafka's consumer")?;
-        let metadata = consumer.fetch_metadata(Some(&topic), ANSWER)?;
+        let asked = Instant::now();
         let mut partitions = TopicPartitionList::new();
-        for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
-            partitions.add_partition_offset(&topic, partition.id(), Offset::Beginning)?;
+        // A topic that was made a moment before may not be known yet.
+        while partitions.count() == 0 {
+            ensure!(asked.elapsed() < ANSWER, "the topic {topic} has no partitions");
+            let metadata = consumer.fetch_metadata(Some(&topic), ANSWER)?;
+            for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
+                partitions.add_partition_offset(&topic, partition.id(), Offset::Beginning)?;
+            }
+            std::thread::sleep(AGAIN / 10);
         }
         consumer.assign(&partitions)?;
         anyhow::Ok(consumer)
