@@ -36,6 +36,8 @@ pub enum Reason {
     Reconcile,
     /// The Subscription's own selection was edited.
     Selection,
+    /// A change of the object itself, of its labels, brought it into the selection.
+    Entered,
 }
 
 /// The time in Unix seconds at which a rewind of the cluster's history was noticed; zero before any.
@@ -116,7 +118,7 @@ impl Reason {
             Self::Watch => "watch",
             Self::Snapshot => "snapshot",
             Self::Reconcile => "reconcile",
-            Self::Selection => "selection",
+            Self::Selection | Self::Entered => "selection",
         }
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! lines from the API server              (bridge)
 //!   └► watch      which Change is it, compared with Known?
-//!        └► route      which Subscriptions select it?
+//!        └► route      which Subscriptions select it? (selection)
 //!             └► event      the CloudEvent that tells it
 //!                  └► delivery   which Message is tried when, in order per key?
 //!                       └► cursor     up to where is everything settled?
@@ -18,6 +18,8 @@ pub mod known;
 pub mod watch;
 
 pub mod route;
+
+pub mod selection;
 
 pub mod event;
 

@@ -1,6 +1,7 @@
 //! `Subscription`: which changes of which objects go where, and how that goes.
 
 pub mod orders;
+pub mod selector;
 pub mod status;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tidings_config::sink::{ContentMode, SinkSettings};
 use tidings_core::change::ChangeKind;
 
+use self::selector::LabelSelector;
 use self::status::SubscriptionStatus;
 use crate::schema::refuse_null;
 
@@ -102,7 +104,7 @@ pub struct SubscriptionSpec {
     pub suspend: bool,
 }
 
-/// Objects of one kind.
+/// Objects of one kind: those for which everything that is given is true.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -129,6 +131,18 @@ pub struct Source {
     /// do not live in namespaces: all their objects are selected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<SourceNamespaces>,
+    /// The names of the objects that are selected: any unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 1, max = 253), regex(pattern = "^[^/%]+$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub names: Option<Vec<String>>,
+    /// The labels of the objects that are selected: any unless given. An object whose labels change enters the selection
+    /// (`Added`) or leaves it (`Left`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_selector: Option<LabelSelector>,
 }
 
 /// At most one of its fields; the Subscription's own namespace if none.

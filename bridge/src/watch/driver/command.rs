@@ -5,7 +5,7 @@
 
 use tidings_core::change::ChangeKinds;
 use tidings_core::known::Slot;
-use tidings_core::route::Selection;
+use tidings_core::selection::Selection;
 use tidings_core::watch::{Effect, Input};
 
 use super::{Driver, Over};
