@@ -47,6 +47,7 @@ pub async fn follow(
     let kind = resource.to_kind();
     let route = Route {
         subscription: "-/watch".into(),
+        filter: Default::default(),
         uid: "watch".into(),
         generation: 1,
         selections: BTreeMap::from([(kind.clone(), Selection::of(namespaces))]),

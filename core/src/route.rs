@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::change::ChangeKinds;
+use crate::filter::Filter;
 use crate::selection::Selection;
 
 /// A resource as the API server serves it: group, version and the plural name in the path.
@@ -51,6 +52,8 @@ pub struct Route {
     pub selections: BTreeMap<Kind, Selection>,
     /// The kinds of Change it wants to hear of.
     pub on: ChangeKinds,
+    /// Which of those.
+    pub filter: Arc<Filter>,
 }
 
 // === impl Resource ===

@@ -1,5 +1,6 @@
 //! `Subscription`: which changes of which objects go where, and how that goes.
 
+pub mod filter;
 pub mod orders;
 pub mod selector;
 pub mod status;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tidings_config::sink::{ContentMode, SinkSettings};
 use tidings_core::change::ChangeKind;
 
+use self::filter::Filter;
 use self::selector::LabelSelector;
 use self::status::SubscriptionStatus;
 use crate::schema::refuse_null;
@@ -84,6 +86,14 @@ pub struct SubscriptionSpec {
     #[serde(default = "ChangeType::all")]
     #[schemars(length(min = 1, max = 5), extend("x-kubernetes-list-type" = "set"))]
     pub on: Vec<ChangeType>,
+    /// Which updates to send: every new version unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Changed>,
+    /// What else is demanded of an Event: all of these. What they leave out is settled; who is selected does not change by
+    /// it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub filters: Vec<Filter>,
     /// What an Event looks like.
     #[serde(default)]
     pub event: EventSettings,
@@ -179,6 +189,15 @@ pub enum ChangeType {
     Deleted,
     /// The object exists on, but is selected no longer.
     Left,
+}
+
+/// Which updates count.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Changed {
+    /// Only those that change `metadata.generation`: what is desired, and neither `status` nor metadata. Kinds without
+    /// generations have every update sent.
+    pub generation: bool,
 }
 
 /// What an Event looks like.

@@ -3,6 +3,7 @@
 //!
 //! Next: core/src/route.rs
 
+mod filters;
 mod names;
 mod sources;
 
@@ -76,8 +77,17 @@ pub fn read<T: DeserializeOwned>(object: &DynamicObject) -> Result<T, FieldError
 
 /// What the Subscription means, or every mistake in it.
 pub fn validate(subscription: &Subscription) -> Result<ValidSubscription, FieldErrors> {
-    let SubscriptionSpec { sources, on, event, sink, delivery, service_account_name, suspend } =
-        &subscription.spec;
+    let SubscriptionSpec {
+        sources,
+        on,
+        changed,
+        filters,
+        event,
+        sink,
+        delivery,
+        service_account_name,
+        suspend,
+    } = &subscription.spec;
     let EventSettings { mode } = event;
     let mut errors = FieldErrors::new();
 
@@ -90,6 +100,9 @@ pub fn validate(subscription: &Subscription) -> Result<ValidSubscription, FieldE
     }
     let selections = sources::check(sources, &namespace, &mut errors);
     let on = check_on(on, &mut errors);
+    let on =
+        if changed.as_ref().is_some_and(|changed| changed.generation) { on.of_generations() } else { on };
+    let filter = filters::check(filters, &mut errors);
     let sink = sink.validate("spec.sink").map_err(|mistakes| errors.extend(mistakes)).ok();
     let dead_letter = check_dead_letter(delivery, &mut errors);
     let delivery = check_delivery(delivery, &mut errors);
@@ -104,6 +117,7 @@ pub fn validate(subscription: &Subscription) -> Result<ValidSubscription, FieldE
         generation: subscription.metadata.generation.and_then(|g| u64::try_from(g).ok()).unwrap_or_default(),
         selections,
         on,
+        filter: filter.into(),
     };
     match sink {
         Some(sink) if errors.is_empty() => {

@@ -122,6 +122,8 @@ impl Watch {
             }
             // A repeat, unless what was told of this version is that it could not be decoded.
             Some(was) if !was.is_before(meta, epoch) && !unread => return,
+            // What was skipped may have been another generation.
+            Some(was) if was.uid == meta.uid && !skipped && !on.counts(was.generation, meta.generation) => {}
             Some(was) if was.uid == meta.uid => {
                 let gap = !live || skipped;
                 say(ChangeKind::Updated, found, gap, if gap { was.missed(meta) } else { 0 });

@@ -166,12 +166,16 @@ impl View {
     /// those after the view had everything of that, where labels decide now.
     pub(super) fn may_have_missed(&self, meta: &Meta) -> bool {
         let Streamed { steady, since, .. } = &self.streamed;
-        let complete =
-            (0..steady.len()).rev().find(|at| *at == 0 || since.get(*at).is_some_and(Option::is_some));
-        complete.is_some_and(|at| {
-            let since = since.get(at).copied().flatten();
-            steady[at].may_select(&meta.key) && since.is_none_or(|since| meta.resource_version > since)
-        })
+        let newest_first = (0..steady.len()).rev().map(|at| (at, since.get(at).copied().flatten()));
+        for (at, since) in newest_first.take_while(|(at, _)| steady[*at].may_select(&meta.key)) {
+            match since {
+                Some(since) => return meta.resource_version > since,
+                // What was restored had everything of the first, at a version that is not known any more.
+                None if at == 0 => return true,
+                None => {}
+            }
+        }
+        false
     }
 
     /// A version of this name is left out.

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use tidings_core::filter::{Attribute, Cel, Expression, Filter};
 use tidings_core::route::Kind;
 use tidings_core::selection::{LabelSelector, Namespaces, Operator, Requirement, Scope, Selection};
 
@@ -107,6 +108,31 @@ fn names_and_labels_narrow_a_source_and_sources_add_up() {
 }
 
 #[test]
+fn filters_arrive() {
+    let valid = validate(&spec(json!({
+        "changed": {"generation": true},
+        "filters": [
+            {"exact": {"reason": "watch", "type": "com.k8sasbackend.todo.updated"}},
+            {"any": [{"suffix": {"subject": "/milk"}}, {"not": {"cel": "object.spec.done"}}]},
+        ],
+    })))
+    .unwrap();
+    let attribute = |name| Attribute::named(name).unwrap();
+    let expected = Filter::new(vec![
+        Expression::All(vec![
+            Expression::Exact(attribute("reason"), "watch".to_owned()),
+            Expression::Exact(attribute("type"), "com.k8sasbackend.todo.updated".to_owned()),
+        ]),
+        Expression::Any(vec![
+            Expression::All(vec![Expression::Suffix(attribute("subject"), "/milk".to_owned())]),
+            Expression::Not(Box::new(Expression::Cel(Cel::compile("object.spec.done").unwrap()))),
+        ]),
+    ]);
+    assert_eq!(*valid.route.filter, expected);
+    assert_eq!(valid.route.on, ChangeKinds::ALL.of_generations());
+}
+
+#[test]
 fn every_mistake_is_told_with_its_path() {
     let label = "x".repeat(64);
     let many: Vec<String> = (0..65).map(|n| format!("n{n}")).collect();
@@ -174,6 +200,26 @@ fn every_mistake_is_told_with_its_path() {
                 "spec.sources[0].labelSelector.matchExpressions[0].values: In and NotIn need values",
                 "spec.sources[0].labelSelector.matchExpressions[1].key: \"/a\" is not the key of a label",
                 "spec.sources[0].labelSelector.matchExpressions[1].values: In and NotIn need values",
+            ],
+        ),
+        (
+            json!({"filters": [{}]}),
+            &["spec.filters[0]: exactly one of exact, prefix, suffix, cel, all, any and not"],
+        ),
+        (json!({"filters": [{"exact": {"type": "a"}, "cel": "true"}]}), &["spec.filters[0]: exactly one of"]),
+        (
+            json!({"filters": [{"exact": {"tpye": "a"}}, {"prefix": {"subject": ""}}]}),
+            &[
+                "spec.filters[0].exact.tpye: no Event has this attribute; there are specversion, id, source, type",
+                "spec.filters[1].prefix.subject: is empty, which every value begins and ends with",
+            ],
+        ),
+        (
+            json!({"filters": [{"any": [{"not": {"cel": "objekt.spec.n > 1"}}, {"all": []}]}, {"cel": "1 +"}]}),
+            &[
+                "spec.filters[0].any[0].not.cel: there is no variable \"objekt\"; there are object, change and event",
+                "spec.filters[0].any[1].all: there can be 1 to 16, and are 0",
+                "spec.filters[1].cel: is not CEL: ",
             ],
         ),
         (json!({"on": []}), &["spec.on: at least one"]),
