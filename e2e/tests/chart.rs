@@ -1,0 +1,384 @@
+//! What the chart renders, as a real API server takes it.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tidings_testbed::{helm, kubectl, shared};
+
+/// Every way to install it that makes other objects, in these namespaces.
+fn ways(namespace: &str) -> Vec<(&'static str, Value)> {
+    let sources = json!([{"apiGroups": ["k8sasbackend.com"], "resources": ["todos"]}, {"apiGroups": [""], "resources": ["pods"]}]);
+    vec![
+        ("defaults", json!({})),
+        ("no webhook", json!({"webhook": {"enabled": false}})),
+        ("one webhook", json!({"webhook": {"replicas": 1}})),
+        ("sources", json!({ "sources": sources })),
+        ("some Secrets", json!({"secrets": {"namespaces": [namespace]}})),
+        (
+            "namespaces",
+            json!({"namespaces": [namespace], "clusterName": "east", "sources": sources, "webhook": {"enabled": false}}),
+        ),
+        ("no volume", json!({"bridge": {"persistence": {"enabled": false}}})),
+        ("a claim that exists", json!({"bridge": {"persistence": {"existingClaim": "mine"}}})),
+        (
+            "accounts that exist",
+            json!({
+                "rbac": {"create": false},
+                "bridge": {"serviceAccount": {"create": false, "name": "mine"}},
+                "webhook": {"serviceAccount": {"create": false}}
+            }),
+        ),
+        ("everything", everything()),
+    ]
+}
+
+/// Every value that is passed on as it is.
+fn everything() -> Value {
+    let pod = json!({
+        "extraArgs": ["--log-level=debug"],
+        "extraEnv": [{"name": "SSL_CERT_FILE", "value": "/extra/ca.pem"}],
+        "extraVolumes": [{"name": "extra", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "extra", "mountPath": "/extra"}],
+        "podAnnotations": {"example.com/a": "b"},
+        "podLabels": {"example.com/c": "d"},
+        "priorityClassName": "system-cluster-critical",
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"key": "a", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchExpressions": [{"key": "a", "operator": "Exists"}]}
+        ]}}},
+        "serviceAccount": {"name": "another", "annotations": {"example.com/role": "x"}}
+    });
+    let mut values = json!({
+        "nameOverride": "news", "fullnameOverride": "town-crier", "commonLabels": {"team": "platform"},
+        "image": {"repository": "registry.example/tidings", "tag": "1", "digest": format!("sha256:{}", "a".repeat(64))},
+        "imagePullSecrets": [{"name": "registry"}],
+        "clusterName": "east.example",
+        "bridge": pod, "webhook": pod,
+        "podMonitor": {"enabled": true, "labels": {"release": "prometheus"}, "interval": "30s"},
+        "networkPolicy": {"enabled": true, "egress": [{"ports": [{"port": 443}]}]}
+    });
+    values["bridge"]["settings"] = json!({"journal_bytes": 134_217_728, "retry_backoff": {"first": "1s"}});
+    values["bridge"]["persistence"] =
+        json!({"storageClass": "fast", "size": "20Gi", "annotations": {"a": "b"}});
+    values["webhook"]["settings"] = json!({"certificates": {"lifetime": "240h"}});
+    values["webhook"]["topologySpreadConstraints"] = json!([{
+        "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {"matchLabels": {"a": "b"}}
+    }]);
+    values
+}
+
+fn kind(object: &Value) -> &str {
+    object["kind"].as_str().unwrap_or_default()
+}
+
+async fn admin() -> Client {
+    shared::testbed().await.unwrap().control_plane.client().await.unwrap()
+}
+
+#[test]
+fn helm_finds_nothing_wrong_with_the_chart() {
+    let chart = helm::chart().unwrap().display().to_string();
+    let words = helm::run(&["lint", "--strict", &chart], "").unwrap();
+    assert!(words.contains("1 chart(s) linted, 0 chart(s) failed"), "{words}");
+}
+
+#[test]
+fn helm_installs_the_definitions_of_this_checkout() {
+    let chart = helm::chart().unwrap().display().to_string();
+    let shown = helm::run(&["show", "crds", &chart], "").unwrap();
+    let names = |yaml: &str| -> BTreeSet<String> {
+        let lines = yaml.lines().filter_map(|line| line.strip_prefix("  name: "));
+        lines.map(ToOwned::to_owned).collect()
+    };
+    // What is in them is compared where they are made (crds/src/print.rs).
+    assert_eq!(names(&shown), names(&tidings_crds::print::yaml().unwrap()));
+}
+
+#[tokio::test]
+async fn the_api_server_takes_every_object_of_every_way_to_install() {
+    let namespace = shared::namespace(&admin().await, "chart").await.unwrap();
+    let kubeconfig = shared::testbed().await.unwrap().control_plane.kubeconfig();
+    for (way, values) in ways(&namespace) {
+        let mut objects = helm::template(&namespace, &values).unwrap();
+        // The server does not know that kind.
+        objects.retain(|object| kind(object) != "PodMonitor");
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+        let dry_run = ["apply", "--server-side", "--dry-run=server", "--filename", "-"];
+        let taken =
+            kubectl::run(kubeconfig, &dry_run, &list).unwrap_or_else(|error| panic!("{way}: {error:#}"));
+        assert_eq!(taken.lines().count(), objects.len(), "{way}: {taken}");
+        assert!(taken.lines().all(|line| line.contains("(server dry run)")), "{way}: {taken}");
+    }
+}
+
+#[test]
+fn what_is_rendered_follows_the_values() {
+    let objects = |way: &str| {
+        let (_, values) = ways("orders").into_iter().find(|(name, _)| *name == way).unwrap();
+        let objects = helm::template("tidings", &values).unwrap();
+        objects
+            .iter()
+            .map(|object| {
+                let metadata = &object["metadata"];
+                let namespace = metadata["namespace"].as_str().filter(|namespace| *namespace != "tidings");
+                let place = namespace.map(|namespace| format!(" in {namespace}")).unwrap_or_default();
+                format!("{} {}{place}", kind(object), metadata["name"].as_str().unwrap())
+            })
+            .collect::<BTreeSet<_>>()
+    };
+    let set = |lines: &[&str]| lines.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+    let defaults = objects("defaults");
+    assert_eq!(defaults.iter().filter(|object| object.contains("-webhook")).count(), 9, "{defaults:#?}");
+    let without = objects("no webhook");
+    assert!(
+        !without.iter().any(|object| object.contains("webhook") || object.contains("Webhook")),
+        "{without:#?}"
+    );
+    let added = |way: &str| objects(way).difference(&defaults).cloned().collect::<BTreeSet<_>>();
+    let gone = |way: &str| defaults.difference(&objects(way)).cloned().collect::<BTreeSet<_>>();
+    assert_eq!(added("sources"), set(&["ClusterRole tidings-bridge-source-values"]));
+    let secrets = ["Role tidings-bridge-secrets in orders", "RoleBinding tidings-bridge-secrets in orders"];
+    assert_eq!(added("some Secrets"), set(&secrets));
+    assert_eq!(gone("one webhook"), set(&["PodDisruptionBudget tidings-webhook"]));
+    let namespaced = objects("namespaces");
+    let cluster = ["Cluster", "Webhook"];
+    assert!(
+        !namespaced.iter().any(|object| cluster.iter().any(|kind| object.contains(kind))),
+        "{namespaced:#?}"
+    );
+    let roles = ["Role tidings-bridge in orders", "RoleBinding tidings-bridge in orders"];
+    assert_eq!(added("namespaces"), set(&roles));
+    let accounts = objects("accounts that exist");
+    assert!(
+        !accounts.iter().any(|object| object.contains("Role") || object.contains("Account")),
+        "{accounts:#?}"
+    );
+}
+
+#[test]
+fn the_bridge_reads_the_settings_that_are_rendered() {
+    let objects = helm::template("tidings", &everything()).unwrap();
+    let of = |name: &str, file: &str| {
+        let found =
+            objects.iter().find(|object| kind(object) == "ConfigMap" && object["metadata"]["name"] == name);
+        found.unwrap()["data"][file].as_str().unwrap().to_owned()
+    };
+    let bridge = "admin_address: 0.0.0.0:8080\ncluster_name: east.example\njournal_bytes: 134217728\nretry_backoff:\n  \
+                  first: 1s\nstate_dir: /var/lib/tidings/state";
+    assert_eq!(of("town-crier-bridge", "bridge.yaml").trim_end(), bridge);
+    let webhook = of("town-crier-webhook", "webhook.yaml");
+    for line in [
+        "address: 0.0.0.0:9443",
+        "configuration: town-crier",
+        "  lifetime: 240h",
+        "  secret: town-crier-webhook-ca",
+    ] {
+        assert!(webhook.lines().any(|found| found == line), "{webhook} has no {line:?}");
+    }
+    let arguments = |kind_: &str| {
+        let found = objects.iter().find(|object| kind(object) == kind_).unwrap();
+        found["spec"]["template"]["spec"]["containers"][0]["args"].clone()
+    };
+    let file = "--config=/etc/tidings/bridge.yaml";
+    assert_eq!(arguments("StatefulSet"), json!(["bridge", file, "--log-level=debug"]));
+}
+
+#[test]
+fn another_setting_makes_another_pod_and_nothing_else_does() {
+    let template = |kind_: &str, values: Value| {
+        let objects = helm::template("tidings", &values).unwrap();
+        objects.into_iter().find(|object| kind(object) == kind_).unwrap()["spec"]["template"].clone()
+    };
+    let set = |interval: &str| json!({"bridge": {"settings": {"flush_interval": interval}}});
+    assert_ne!(template("StatefulSet", json!({})), template("StatefulSet", set("1s")));
+    assert_eq!(template("StatefulSet", set("1s")), template("StatefulSet", set("1s")));
+    assert_eq!(template("Deployment", json!({})), template("Deployment", set("1s")));
+    let sources = json!({"sources": [{"apiGroups": ["a"], "resources": ["b"]}]});
+    assert_eq!(template("StatefulSet", json!({})), template("StatefulSet", sources));
+}
+
+#[test]
+fn a_mistake_in_the_values_is_refused_with_its_path() {
+    let name = "'^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'";
+    let spaces = format!("at '/namespaces/0': 'A b' does not match pattern {name}");
+    let cases = [
+        (json!({"replicas": 3}), "at '': additional properties 'replicas' not allowed"),
+        (json!({"bridge": {"replicas": 3}}), "at '/bridge': additional properties 'replicas' not allowed"),
+        (json!({"webhook": {"replicas": "two"}}), "at '/webhook/replicas': got string, want integer"),
+        (json!({"webhook": {"replicas": 0}}), "at '/webhook/replicas': minimum: got 0, want 1"),
+        (json!({"webhook": {"enabled": "yes"}}), "at '/webhook/enabled': got string, want boolean"),
+        (json!({"clusterName": 7}), "at '/clusterName': got number, want string"),
+        (
+            json!({"clusterName": "a b"}),
+            "at '/clusterName': 'a b' does not match pattern '^[A-Za-z0-9._-]{0,63}$'",
+        ),
+        (
+            json!({"image": {"pullPolicy": "Sometimes"}}),
+            "at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'",
+        ),
+        (json!({"sources": ["todos"]}), "at '/sources/0': got string, want object"),
+        (json!({"sources": [{"resources": ["todos"]}]}), "at '/sources/0': missing property 'apiGroups'"),
+        (
+            json!({"sources": [{"apiGroups": ["*"], "resources": ["todos"]}]}),
+            "at '/sources/0/apiGroups/0': '*' does not match pattern '^[a-z0-9.-]*$'",
+        ),
+        (
+            json!({"sources": [{"apiGroups": [""], "resources": ["*"]}]}),
+            "at '/sources/0/resources/0': '*' does not match pattern '^[a-z0-9]+$'",
+        ),
+        (json!({"namespaces": ["A b"]}), &spaces),
+        (
+            json!({"bridge": {"settings": {"flush_intervall": "1s"}}}),
+            "at '/bridge/settings': additional properties 'flush_intervall' not allowed",
+        ),
+        (
+            json!({"bridge": {"settings": {"create_topics": "yes"}}}),
+            "at '/bridge/settings/create_topics': got string, want boolean",
+        ),
+        (
+            json!({"bridge": {"settings": {"cluster_name": "a"}}}),
+            "bridge.settings.cluster_name: give clusterName in its place",
+        ),
+        (
+            json!({"bridge": {"settings": {"state_dir": "/a"}}}),
+            "bridge.settings.state_dir: the chart sets it, because its volumes",
+        ),
+        (
+            json!({"webhook": {"settings": {"address": "a"}}}),
+            "webhook.settings.address: the chart sets it, because its objects",
+        ),
+        (
+            json!({"webhook": {"settings": {"certificates": {"secret": "a"}}}}),
+            "webhook.settings.certificates.secret: the chart sets it, because its rights",
+        ),
+        (
+            json!({"namespaces": ["a"]}),
+            "clusterName: required with namespaces, because the uid of kube-system cannot be read",
+        ),
+        (
+            json!({"namespaces": ["a"], "clusterName": "east"}),
+            "webhook.enabled: must be false with namespaces, because a webhook is one for the whole cluster",
+        ),
+        (
+            json!({"namespaces": ["a"], "clusterName": "a", "webhook": {"enabled": false}, "secrets": {"namespaces": ["a"]}}),
+            "secrets.namespaces: has no meaning with namespaces, where only those are read",
+        ),
+    ];
+    for (values, words) in cases {
+        let refused = helm::template("tidings", &values).map(drop).unwrap_err().to_string();
+        assert!(refused.contains(words), "{values}: {refused}");
+    }
+}
+
+#[test]
+fn no_role_has_a_wildcard_or_lists_secrets() {
+    for (way, values) in ways("orders") {
+        for object in helm::template("tidings", &values).unwrap() {
+            let Some(rules) = object["rules"].as_array() else { continue };
+            assert!(!rules.is_empty(), "{way}: {object:#}");
+            for rule in rules {
+                let words = |of: &str| -> Vec<String> {
+                    let words = rule[of].as_array().into_iter().flatten();
+                    words.map(|word| word.as_str().unwrap_or_default().to_owned()).collect()
+                };
+                let all = [words("apiGroups"), words("resources"), words("verbs")];
+                assert!(all.iter().all(|words| !words.is_empty()), "{way}: {rule}");
+                assert!(!all.iter().flatten().any(|word| word.contains('*')), "{way}: {rule}");
+                let [_, resources, verbs] = all;
+                if resources.iter().any(|resource| resource == "secrets") {
+                    assert!(!verbs.iter().any(|verb| verb == "list"), "{way}: {rule}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_pods_satisfy_the_restricted_standard() {
+    let client = admin().await;
+    let namespace = shared::namespace(&client, "restricted").await.unwrap();
+    let label = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    let namespaces = Api::<Namespace>::all(client.clone());
+    namespaces.patch(&namespace, &PatchParams::default(), &Patch::Merge(label)).await.unwrap();
+    let pods = Api::<Pod>::namespaced(client, &namespace);
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let pod = |object: &Value| {
+        let mut pod = object["spec"]["template"].clone();
+        pod["metadata"]["name"] = "it".into();
+        // Of a claim the StatefulSet makes a volume.
+        let volumes = pod["spec"]["volumes"].as_array_mut().unwrap();
+        if kind(object) == "StatefulSet" {
+            volumes.push(json!({"name": "state", "persistentVolumeClaim": {"claimName": "state-it"}}));
+        }
+        pod
+    };
+    let objects = helm::template(&namespace, &json!({})).unwrap();
+    let workloads: Vec<_> = objects.iter().filter(|object| object["spec"]["template"].is_object()).collect();
+    assert_eq!(workloads.len(), 2);
+    for workload in workloads {
+        let mut pod = pod(workload);
+        let good = serde_json::from_value(pod.clone()).unwrap();
+        pods.create(&dry_run, &good).await.unwrap_or_else(|error| panic!("{}: {error}", kind(workload)));
+        // As it would be without what the chart says of it.
+        pod["spec"]["containers"][0]["securityContext"] = json!({});
+        let bad = serde_json::from_value(pod).unwrap();
+        let refused = pods.create(&dry_run, &bad).await.map(drop).unwrap_err().to_string();
+        assert!(refused.contains("violates PodSecurity \"restricted:latest\""), "{refused}");
+    }
+}
+
+#[test]
+fn the_notes_say_what_is_next() {
+    let chart = helm::chart().unwrap().display().to_string();
+    let notes = |values: Value| {
+        let arguments = [
+            "install",
+            "tidings",
+            &chart,
+            "--namespace",
+            "news",
+            "--dry-run=client",
+            "--hide-secret",
+            "--values",
+            "-",
+        ];
+        let all = helm::run(&arguments, &values.to_string()).unwrap();
+        all.split_once("NOTES:\n").unwrap().1.to_owned()
+    };
+    let defaults = notes(json!({}));
+    assert!(
+        defaults.contains("kubectl --namespace news rollout status statefulset/tidings-bridge"),
+        "{defaults}"
+    );
+    assert!(defaults.contains("deployment/tidings-webhook"), "{defaults}");
+    assert!(defaults.contains("The bridge may not read any kind yet"), "{defaults}");
+    assert!(!defaults.contains("is not on a volume"), "{defaults}");
+    let other = notes(json!({
+        "webhook": {"enabled": false}, "bridge": {"persistence": {"enabled": false}},
+        "sources": [{"apiGroups": ["a"], "resources": ["b"]}]
+    }));
+    assert!(other.contains("is not on a volume") && !other.contains("deployment/"), "{other}");
+    assert!(other.contains("The bridge may read the kinds of the value `sources`"), "{other}");
+}
+
+/// Also what people with Docker apply by kind/deploy.sh, which is not run here.
+#[tokio::test]
+async fn the_api_server_takes_what_kind_deploys() {
+    let kubeconfig = shared::testbed().await.unwrap().control_plane.kubeconfig();
+    let nats = include_str!("../../kind/nats.yaml");
+    // A dry run does not make the namespace that what follows is in.
+    let (namespace, rest) = nats.split_once("\n---\n").unwrap();
+    kubectl::apply(kubeconfig, "default", namespace).unwrap();
+    let dry_run = ["apply", "--server-side", "--dry-run=server", "--filename", "-"];
+    let taken = kubectl::run(kubeconfig, &dry_run, rest).unwrap();
+    assert_eq!(taken.lines().count(), 3, "{taken}");
+    let chart = helm::chart().unwrap().display().to_string();
+    let values = helm::chart().unwrap().join("../../kind/values.yaml").display().to_string();
+    helm::run(&["template", "tidings", &chart, "--values", &values], "").unwrap();
+}
