@@ -84,7 +84,10 @@ async fn the_chart_gives_the_bridge_every_right_that_it_needs() {
     let cluster = Cluster::install(&control_plane).await;
     // Kubernetes itself puts the role together here.
     let bindings = Api::<ClusterRoleBinding>::all(cluster.client.clone());
-    bindings.delete("without-controllers", &DeleteParams::default()).await.unwrap();
+    bindings
+        .delete("without-controllers-tidings-bridge-source-values", &DeleteParams::default())
+        .await
+        .unwrap();
     let bridge = Bridge::start(program().await, cluster.bridge(), &[]).await.unwrap();
     let stage = Stage::set(cluster, &nats, "rights").await;
     stage.create_stream().await;

@@ -107,15 +107,19 @@ impl Cluster {
         let rights = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
         let mut items = vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME}})];
         items.extend(objects.into_iter().filter(|object| rights.iter().any(|kind| object["kind"] == *kind)));
-        // Where there is no controller manager nobody puts the role of the sources together.
-        items.push(json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-            "metadata": {"name": "without-controllers"},
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "tidings-bridge-source-values"
-            },
-            "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": HOME}]
-        }));
+        items.push(bound("tidings-bridge-source-values"));
+        self.apply(HOME, &json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string());
+    }
+
+    /// Lets the bridge read another kind, as people do for kinds of theirs.
+    pub(crate) fn let_read(&self, group: &str, plural: &str) {
+        let name = format!("tidings-reads-{plural}.{group}");
+        let role = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+            "metadata": {"name": name, "labels": {"tidings.dev/aggregate-to-bridge": "true"}},
+            "rules": [{"apiGroups": [group], "resources": [plural], "verbs": ["list", "watch"]}]
+        });
+        let items = [role, bound(&name)];
         self.apply(HOME, &json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string());
     }
 
@@ -135,6 +139,16 @@ impl Cluster {
             ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
         Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
+}
+
+/// Where there is no controller manager nobody puts the role of the sources together: this binds a part of it by itself.
+fn bound(role: &str) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": format!("without-controllers-{role}")},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": HOME}]
+    })
 }
 
 impl Stage {
