@@ -2,76 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "chart/mistakes.rs"]
+mod mistakes;
+#[path = "chart/ways.rs"]
+mod ways;
+
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use mistakes::mistakes;
 use serde_json::{Value, json};
 use tidings_testbed::{helm, kubectl, shared};
-
-/// Every way to install it that makes other objects, in these namespaces.
-fn ways(namespace: &str) -> Vec<(&'static str, Value)> {
-    let sources = json!([{"apiGroups": ["k8sasbackend.com"], "resources": ["todos"]}, {"apiGroups": [""], "resources": ["pods"]}]);
-    vec![
-        ("defaults", json!({})),
-        ("no webhook", json!({"webhook": {"enabled": false}})),
-        ("one webhook", json!({"webhook": {"replicas": 1}})),
-        ("sources", json!({ "sources": sources })),
-        ("some Secrets", json!({"secrets": {"namespaces": [namespace]}})),
-        (
-            "namespaces",
-            json!({"namespaces": [namespace], "clusterName": "east", "sources": sources, "webhook": {"enabled": false}}),
-        ),
-        ("no volume", json!({"bridge": {"persistence": {"enabled": false}}})),
-        ("a claim that exists", json!({"bridge": {"persistence": {"existingClaim": "mine"}}})),
-        (
-            "accounts that exist",
-            json!({
-                "rbac": {"create": false},
-                "bridge": {"serviceAccount": {"create": false, "name": "mine"}},
-                "webhook": {"serviceAccount": {"create": false}}
-            }),
-        ),
-        ("everything", everything()),
-    ]
-}
-
-/// Every value that is passed on as it is.
-fn everything() -> Value {
-    let pod = json!({
-        "extraArgs": ["--log-level=debug"],
-        "extraEnv": [{"name": "SSL_CERT_FILE", "value": "/extra/ca.pem"}],
-        "extraVolumes": [{"name": "extra", "emptyDir": {}}],
-        "extraVolumeMounts": [{"name": "extra", "mountPath": "/extra"}],
-        "podAnnotations": {"example.com/a": "b"},
-        "podLabels": {"example.com/c": "d"},
-        "priorityClassName": "system-cluster-critical",
-        "nodeSelector": {"kubernetes.io/os": "linux"},
-        "tolerations": [{"key": "a", "operator": "Exists"}],
-        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
-            {"matchExpressions": [{"key": "a", "operator": "Exists"}]}
-        ]}}},
-        "serviceAccount": {"name": "another", "annotations": {"example.com/role": "x"}}
-    });
-    let mut values = json!({
-        "nameOverride": "news", "fullnameOverride": "town-crier", "commonLabels": {"team": "platform"},
-        "image": {"repository": "registry.example/tidings", "tag": "1", "digest": format!("sha256:{}", "a".repeat(64))},
-        "imagePullSecrets": [{"name": "registry"}],
-        "clusterName": "east.example",
-        "bridge": pod, "webhook": pod,
-        "podMonitor": {"enabled": true, "labels": {"release": "prometheus"}, "interval": "30s"},
-        "networkPolicy": {"enabled": true, "egress": [{"ports": [{"port": 443}]}]}
-    });
-    values["bridge"]["settings"] = json!({"journal_bytes": 134_217_728, "retry_backoff": {"first": "1s"}});
-    values["bridge"]["persistence"] =
-        json!({"storageClass": "fast", "size": "20Gi", "annotations": {"a": "b"}});
-    values["webhook"]["settings"] = json!({"certificates": {"lifetime": "240h"}});
-    values["webhook"]["topologySpreadConstraints"] = json!([{
-        "maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {"matchLabels": {"a": "b"}}
-    }]);
-    values
-}
+use ways::{everything, ways};
 
 fn kind(object: &Value) -> &str {
     object["kind"].as_str().unwrap_or_default()
@@ -254,72 +198,7 @@ fn another_setting_makes_another_pod_and_nothing_else_does() {
 
 #[test]
 fn a_mistake_in_the_values_is_refused_with_its_path() {
-    let name = "'^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'";
-    let spaces = format!("at '/namespaces/0': 'A b' does not match pattern {name}");
-    let cases = [
-        (json!({"replicas": 3}), "at '': additional properties 'replicas' not allowed"),
-        (json!({"bridge": {"replicas": 3}}), "at '/bridge': additional properties 'replicas' not allowed"),
-        (json!({"webhook": {"replicas": "two"}}), "at '/webhook/replicas': got string, want integer"),
-        (json!({"webhook": {"replicas": 0}}), "at '/webhook/replicas': minimum: got 0, want 1"),
-        (json!({"webhook": {"enabled": "yes"}}), "at '/webhook/enabled': got string, want boolean"),
-        (json!({"clusterName": 7}), "at '/clusterName': got number, want string"),
-        (
-            json!({"clusterName": "a b"}),
-            "at '/clusterName': 'a b' does not match pattern '^[A-Za-z0-9._-]{0,63}$'",
-        ),
-        (
-            json!({"image": {"pullPolicy": "Sometimes"}}),
-            "at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'",
-        ),
-        (json!({"sources": ["todos"]}), "at '/sources/0': got string, want object"),
-        (json!({"sources": [{"resources": ["todos"]}]}), "at '/sources/0': missing property 'apiGroups'"),
-        (
-            json!({"sources": [{"apiGroups": ["*"], "resources": ["todos"]}]}),
-            "at '/sources/0/apiGroups/0': '*' does not match pattern '^[a-z0-9.-]*$'",
-        ),
-        (
-            json!({"sources": [{"apiGroups": [""], "resources": ["*"]}]}),
-            "at '/sources/0/resources/0': '*' does not match pattern '^[a-z0-9]+$'",
-        ),
-        (json!({"namespaces": ["A b"]}), &spaces),
-        (
-            json!({"bridge": {"settings": {"flush_intervall": "1s"}}}),
-            "at '/bridge/settings': additional properties 'flush_intervall' not allowed",
-        ),
-        (
-            json!({"bridge": {"settings": {"create_topics": "yes"}}}),
-            "at '/bridge/settings/create_topics': got string, want boolean",
-        ),
-        (
-            json!({"bridge": {"settings": {"cluster_name": "a"}}}),
-            "bridge.settings.cluster_name: give clusterName in its place",
-        ),
-        (
-            json!({"bridge": {"settings": {"state_dir": "/a"}}}),
-            "bridge.settings.state_dir: the chart sets it, because its volumes",
-        ),
-        (
-            json!({"webhook": {"settings": {"address": "a"}}}),
-            "webhook.settings.address: the chart sets it, because its objects",
-        ),
-        (
-            json!({"webhook": {"settings": {"certificates": {"secret": "a"}}}}),
-            "webhook.settings.certificates.secret: the chart sets it, because its rights",
-        ),
-        (
-            json!({"namespaces": ["a"]}),
-            "clusterName: required with namespaces, because the uid of kube-system cannot be read",
-        ),
-        (
-            json!({"namespaces": ["a"], "clusterName": "east"}),
-            "webhook.enabled: must be false with namespaces, because a webhook is one for the whole cluster",
-        ),
-        (
-            json!({"namespaces": ["a"], "clusterName": "a", "webhook": {"enabled": false}, "secrets": {"namespaces": ["a"]}}),
-            "secrets.namespaces: has no meaning with namespaces, where only those are read",
-        ),
-    ];
-    for (values, words) in cases {
+    for (values, words) in mistakes() {
         let refused = helm::template("tidings", &values).map(drop).unwrap_err().to_string();
         assert!(refused.contains(words), "{values}: {refused}");
     }
