@@ -268,12 +268,12 @@ fn check_delivery(delivery: &DeliverySettings, errors: &mut FieldErrors) -> Vali
 }
 
 /// What Kubernetes calls a DNS subdomain (RFC 1123).
-fn is_subdomain(text: &str) -> bool {
+pub(crate) fn is_subdomain(text: &str) -> bool {
     (1..=253).contains(&text.len()) && text.split('.').all(is_label)
 }
 
 /// What Kubernetes calls a DNS label (RFC 1123).
-fn is_label(text: &str) -> bool {
+pub(crate) fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
         && !text.starts_with('-')
