@@ -26,6 +26,7 @@ const LONG_HELP: &str = "\
 Examples:
   tidings watch todos.k8sasbackend.com      follow a resource on the terminal; installs nothing
   tidings crds | kubectl apply --server-side -f -
+  tidings check deploy/                     what is wrong with resources in files; needs no cluster
   tidings bridge                            serve the Subscriptions of the current cluster
   tidings state inspect                     what the bridge keeps on disk
   tidings subscription retry orders         what the broker refused, once more
@@ -51,6 +52,14 @@ pub(crate) enum Command {
     /// nothing in the cluster.
     #[command(after_long_help = WATCH_EXAMPLES)]
     Watch(WatchArgs),
+    /// Check Subscriptions and Sinks in files; needs no cluster
+    ///
+    /// Says every mistake and warning with file, line and path, as an API server with strict validation and the bridge would.
+    /// Resources of other kinds are skipped. Resources are also checked against one another: names that are there twice, a
+    /// Sink that does not let a Subscription in, two Subscriptions that share a target. A Sink that is in none of the files is
+    /// no mistake.
+    #[command(after_long_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
     /// Look at what a bridge keeps on disk, save it, or begin anew
     #[command(after_long_help = STATE_EXAMPLES)]
     State(StateArgs),
@@ -91,6 +100,18 @@ Examples:
   tidings watch todos                       in the namespace of the current context
   tidings watch deployments.apps -A         in all namespaces
   tidings watch pods -n kube-system -o json | jq .type";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  tidings check orders.yaml
+  tidings check deploy/                     its .yaml, .yml and .json files
+  helm template ./chart | tidings check -
+  tidings check deploy/ -o json | jq -r '.resources[].errors[].message'
+
+Exit codes:
+  0  nothing is wrong; there may be warnings
+  1  there is an error or, with --strict, a warning
+  2  the command line is wrong, or a file cannot be read";
 
 const STATE_EXAMPLES: &str = "\
 Examples:
@@ -149,6 +170,31 @@ pub(crate) struct WatchArgs {
     pub(crate) log_level: String,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Files of YAML or JSON, folders of such files, or - for standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The namespace they would be applied to, where they name none
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    pub(crate) namespace: String,
+    /// Warnings count as errors
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Lines for people, or one JSON document
+    #[arg(short, long, value_enum, default_value_t = CheckOutput::Text)]
+    pub(crate) output: CheckOutput,
+}
+
+/// How findings are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckOutput {
+    /// A line for each
+    Text,
+    /// One document with all of them
+    Json,
 }
 
 #[derive(Debug, Args)]

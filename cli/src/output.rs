@@ -5,6 +5,11 @@ use std::io::{self, ErrorKind, Write};
 use anyhow::{Context, Result};
 use tidings_bridge::chain::chain;
 
+/// It failed, and what was printed says why.
+#[derive(Debug, thiserror::Error)]
+#[error("it failed as the output says")]
+pub(crate) struct Told;
+
 /// Writes `bytes` to standard output. A reader that has gone, as `head` does, has read enough.
 pub(crate) fn print(bytes: &[u8]) -> Result<()> {
     let mut output = io::stdout().lock();
