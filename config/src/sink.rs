@@ -164,7 +164,10 @@ impl SinkSettings {
             address = http.address(&path, &mut errors).map(ValidAddress::Http);
         }
         if let Some(stdout) = stdout {
-            both(true, "stdout", &mut errors);
+            if reference.is_some() {
+                errors
+                    .push(FieldError::new(format!("{path}.stdout"), "standard output needs no Sink (`ref`)"));
+            }
             connection = Some(ValidConnection::Stdout);
             address = Some(ValidAddress::Stdout(stdout.validate()));
         }

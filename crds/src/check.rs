@@ -122,7 +122,11 @@ pub fn check(mut object: Value, namespace: &str) -> Option<Checked> {
         Err(errors) => {
             let known = |error: &FieldError| checked.errors.iter().any(|known| known.path == error.path);
             let caused = |error: &FieldError| {
-                malformed.iter().any(|path| is_within(&error.path, path) || is_within(path, &error.path))
+                // Something is missing of which it is said that it is.
+                error.path == "." && !malformed.is_empty()
+                    || malformed
+                        .iter()
+                        .any(|path| is_within(&error.path, path) || is_within(path, &error.path))
             };
             let more: Vec<_> = errors.into_iter().filter(|error| !known(error) && !caused(error)).collect();
             checked.errors.extend(more);

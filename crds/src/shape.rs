@@ -52,9 +52,9 @@ fn is(schema: &Value, kind: &str) -> bool {
 fn check_object(schema: &Value, fields: &mut Map<String, Value>, path: &str, mistakes: &mut Mistakes) {
     let known = schema["properties"].as_object();
     if let Some(known) = known {
-        // As the API server does before it fills in defaults.
+        // To the API server a null is as if the field were left out, unless the definition lets it be one.
         fields.retain(|name, value| {
-            !value.is_null() || known.get(name).is_none_or(|schema| schema["default"].is_null())
+            !value.is_null() || known.get(name).is_none_or(|schema| schema["nullable"] == true)
         });
     }
     let others = &schema["additionalProperties"];
@@ -169,7 +169,7 @@ fn wrong_type(expected: &str, value: &Value) -> String {
         other => other,
     };
     match value {
-        Value::Null => format!("must be {expected}, and is empty (null): leave it out instead"),
+        Value::Null => format!("must be {expected}, and is empty (null)"),
         Value::Bool(_) | Value::Number(_) if expected == "a text" => {
             format!("must be {expected}, and not {value} without quotes")
         }

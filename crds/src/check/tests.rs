@@ -100,7 +100,7 @@ fn what_is_malformed_hides_nothing_else() {
         [
             "spec.sources[0]: Secrets cannot be a source: their content would go to a broker",
             "spec.sink.nats.servers[0]: the scheme is `nats://` or `tls://`",
-            "spec.delivery.deadLetter: must be an object, and is empty (null): leave it out instead",
+            "spec.delivery.deadLetter: is needed where onReject or oversize is DeadLetter: where dead letters go",
             "spec.on[0]: \"Renamed\" is none of Snapshot, Added, Updated, Deleted, Left",
             "spec.sink.nats.auth.user: must be a text, and not 1 without quotes",
         ]

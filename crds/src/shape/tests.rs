@@ -51,18 +51,17 @@ fn fields_that_do_not_exist_are_named_with_the_nearest_one() {
 fn every_value_of_another_type_is_named() {
     let found = mistakes(json!({
         "sources": [{"apiVersion": 1, "kind": ["Pod"]}, "Pod", null],
-        "sink": {"stdout": []}, "suspend": "yes", "delivery": {"maxInFlight": 1.5, "deadLetter": null},
+        "sink": {"stdout": []}, "suspend": "yes", "delivery": {"maxInFlight": 1.5},
     }));
     assert_eq!(
         lines(&found.form),
         [
-            "spec.delivery.deadLetter: must be an object, and is empty (null): leave it out instead",
             "spec.delivery.maxInFlight: must be a whole number, and not 1.5",
             "spec.sink.stdout: must be an object, and not a list",
             "spec.sources[0].apiVersion: must be a text, and not 1 without quotes",
             "spec.sources[0].kind: must be a text, and not a list",
             "spec.sources[1]: must be an object, and not a text",
-            "spec.sources[2]: must be an object, and is empty (null): leave it out instead",
+            "spec.sources[2]: must be an object, and is empty (null)",
             "spec.suspend: must be true or false, and not a text",
         ]
     );
@@ -78,11 +77,14 @@ fn what_is_missing_is_named_where_it_belongs() {
 }
 
 #[test]
-fn a_null_with_a_default_is_as_if_it_were_left_out() {
+fn a_null_is_as_if_the_field_were_left_out() {
     let mut spec = good();
     spec["on"] = Value::Null;
     spec["event"] = json!({"mode": null});
-    assert_eq!(mistakes(spec), Mistakes::default());
+    spec["delivery"] = json!({"deadLetter": null});
+    assert_eq!(mistakes(spec.clone()), Mistakes::default());
+    spec["sink"] = Value::Null;
+    assert_eq!(lines(&mistakes(spec).form), ["spec.sink: is needed"]);
 }
 
 #[test]
