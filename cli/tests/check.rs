@@ -88,6 +88,17 @@ broken.yaml:26: warning: Sink default/receiver: spec.http.url: by `http://`, who
 }
 
 #[test]
+fn the_reference_shows_what_is_really_said() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("broken.yaml"), BROKEN).unwrap();
+    let page = include_str!("../../docs/reference/check.md");
+    for arguments in [["broken.yaml"].as_slice(), &["broken.yaml", "-o", "json"]] {
+        let said = stdout(&check(arguments, folder.path()));
+        assert!(page.contains(&said), "docs/reference/check.md does not have this:\n{said}");
+    }
+}
+
+#[test]
 fn json_has_all_of_it_in_one_document() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("broken.yaml"), BROKEN).unwrap();
