@@ -18,8 +18,10 @@ use crate::subscription::Subscription;
 use crate::validate::{self, ValidSubscription, is_label, is_subdomain};
 use crate::warnings::{self, Warning};
 
+mod paths;
 mod together;
 
+use self::paths::Paths;
 pub use self::together::together;
 
 /// The API group of our resources.
@@ -110,34 +112,35 @@ pub fn check(mut object: Value, namespace: &str) -> Option<Checked> {
     checked.errors.extend(unknown);
     checked.errors.extend(check_metadata(&object["metadata"]));
     // What is malformed is left out, to see what is wrong with the rest.
-    let malformed: Vec<_> = form.iter().map(|error| error.path.clone()).collect();
-    for path in &malformed {
-        leave_out(&mut object, path);
+    for error in &form {
+        leave_out(&mut object, &error.path);
     }
     match understand(&checked.kind, object) {
         Ok(meaning) => {
-            checked.warnings = warnings_of(&meaning);
+            // Of half a resource, nobody knows what it would do.
+            if form.is_empty() {
+                checked.warnings = warnings_of(&meaning);
+            }
             checked.meaning = Some(meaning);
         }
         Err(errors) => {
-            let known = |error: &FieldError| checked.errors.iter().any(|known| known.path == error.path);
-            let caused = |error: &FieldError| {
-                // Something is missing of which it is said that it is.
-                error.path == "." && !malformed.is_empty()
-                    || malformed
-                        .iter()
-                        .any(|path| is_within(&error.path, path) || is_within(path, &error.path))
+            let (known, malformed) = (Paths::of(&checked.errors), Paths::of(&form));
+            let is_news = |error: &FieldError| {
+                let path = &*error.path;
+                // Of the root it is only said that something is missing, which is among what is malformed.
+                let caused =
+                    malformed.reach_into(path) || malformed.hold(path) || path == "." && !form.is_empty();
+                !caused && !known.contains(path)
             };
-            let more: Vec<_> = errors.into_iter().filter(|error| !known(error) && !caused(error)).collect();
-            checked.errors.extend(more);
+            checked.errors.extend(errors.into_iter().filter(is_news));
         }
     }
     checked.errors.extend(form);
-    // The validator says it better, where it says it.
-    let said: Vec<_> = checked.errors.iter().map(|error| error.path.clone()).collect();
+    // The validator says it better, where it says it. Of a whole spec it says nothing about its parts.
+    let said = Paths::of(checked.errors.iter().filter(|error| error.path != "spec"));
     checked
         .errors
-        .extend(bounds.into_iter().filter(|bound| !said.iter().any(|said| is_about(said, &bound.path))));
+        .extend(bounds.into_iter().filter(|bound| !said.reach_into(&bound.path) && !said.hold(&bound.path)));
     if !checked.errors.is_empty() {
         checked.meaning = None;
     }
@@ -196,15 +199,6 @@ fn leave_out(object: &mut Value, path: &str) {
     if let Some(fields) = parent.and_then(Value::as_object_mut) {
         fields.remove(name);
     }
-}
-
-/// Whether what is said at one path concerns another.
-fn is_about(said: &str, path: &str) -> bool {
-    said != "spec" && path != "spec" && (is_within(said, path) || is_within(path, said))
-}
-
-fn is_within(outer: &str, inner: &str) -> bool {
-    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! first mistake, and cannot refuse unknown fields where structs are flattened. CEL rules of the schema are left out: the
 //! [validator](crate::validate) says the same in better words.
 
+use std::collections::BTreeSet;
+
 use regex::Regex;
 use serde_json::{Map, Value};
 use tidings_config::field_error::{FieldError, FieldErrors};
@@ -95,11 +97,13 @@ fn check_array(schema: &Value, items: &mut [Value], path: &str, mistakes: &mut M
         let problem = format!("{count} entries are more than the {max} that are possible");
         mistakes.bounds.push(FieldError::new(path, problem));
     }
-    for index in 0..items.len() {
+    let is_set = schema["x-kubernetes-list-type"] == "set";
+    let mut seen = BTreeSet::new();
+    for (index, item) in items.iter_mut().enumerate() {
         let path = format!("{path}[{index}]");
-        check(&schema["items"], &mut items[index], &path, mistakes);
-        if schema["x-kubernetes-list-type"] == "set" && items[..index].contains(&items[index]) {
-            mistakes.bounds.push(FieldError::new(path, format!("{} is there twice", quoted(&items[index]))));
+        check(&schema["items"], item, &path, mistakes);
+        if is_set && !seen.insert(item.to_string()) {
+            mistakes.bounds.push(FieldError::new(path, format!("{} is there twice", quoted(item))));
         }
     }
 }

@@ -76,7 +76,10 @@ pub fn share_a_target(left: &ValidSubscription, right: &ValidSubscription) -> bo
     let common = left.route.selections.iter().any(|(kind, selection)| {
         right.route.selections.get(kind).is_some_and(|other| may_overlap(selection, other))
     });
+    // Standard output is for people who look, and not for consumers.
+    let is_heard = !matches!(left.sink.via, Via::Inline(ValidConnection::Stdout));
     common
+        && is_heard
         && !is_told_apart(&left.sink)
         && is_same_target((&left.sink, left.namespace()), (&right.sink, right.namespace()))
 }

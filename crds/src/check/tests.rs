@@ -108,6 +108,17 @@ fn what_is_malformed_hides_nothing_else() {
 }
 
 #[test]
+fn any_number_of_mistakes_is_told_in_time() {
+    let mut object = subscription(spec(json!({"stdout": {}})));
+    let names: Vec<_> = (0..20_000).map(|number| format!("Team-{number}")).collect();
+    object["spec"]["sources"][0]["namespaces"] = json!({ "names": names });
+    object["spec"]["on"] = json!(vec!["Renamed"; 20_000]);
+    // Each name, that there are too many, and each word.
+    let told = checked(object).errors.len();
+    assert!(told > 40_000, "{told}");
+}
+
+#[test]
 fn a_resource_needs_a_name() {
     let mut object = subscription(spec(json!({"stdout": {}})));
     object["metadata"] = json!({});
@@ -165,12 +176,14 @@ fn two_subscriptions_that_share_a_target_are_told() {
         said[0].starts_with("ops spec.sink: the Subscription shop/orders sends Events of the same objects"),
         "{said:?}"
     );
-    // Other objects, another subject, the name of the Subscription in it, another server.
+    // Other objects, another subject, the name of the Subscription in it, another server, nobody who consumes.
+    let stdout = json!({"stdout": {}});
     let named = json!({"nats": {"servers": ["nats://a"], "subject": "a.{subscription}"}});
     for (first, second, namespaces) in [
         (&nats, &nats, json!({"names": ["ops"]})),
         (&nats, &json!({"nats": {"servers": ["nats://a"], "subject": "b.{name}"}}), json!({"all": true})),
         (&named, &named, json!({"all": true})),
+        (&stdout, &stdout, json!({"all": true})),
         (&nats, &json!({"nats": {"servers": ["nats://b"], "subject": "a.{name}"}}), json!({"all": true})),
     ] {
         assert_eq!(found([subscription(spec(first.clone())), other(second, namespaces)]), [""; 0]);
