@@ -29,6 +29,7 @@ Examples:
   tidings check deploy/                     what is wrong with resources in files; needs no cluster
   tidings bridge                            serve the Subscriptions of the current cluster
   tidings state inspect                     what the bridge keeps on disk
+  tidings subscription status orders        how it is doing, and what can be done
   tidings subscription retry orders         what the broker refused, once more
   tidings redrive orders                    what went to the dead letters, once more
 
@@ -63,7 +64,7 @@ pub(crate) enum Command {
     /// Look at what a bridge keeps on disk, save it, or begin anew
     #[command(after_long_help = STATE_EXAMPLES)]
     State(StateArgs),
-    /// Bring on the objects whose Events a broker refuses
+    /// See how a Subscription is doing, and bring on the objects whose Events a broker refuses
     #[command(after_long_help = SUBSCRIPTION_EXAMPLES)]
     Subscription(SubscriptionArgs),
     /// Send the dead letters of a Subscription again
@@ -123,12 +124,12 @@ A state that a bridge uses is left alone: stop the bridge first.";
 
 const SUBSCRIPTION_EXAMPLES: &str = "\
 Examples:
-  kubectl get subscription orders -o jsonpath='{.status.blocked}'
+  tidings subscription status orders -n shop            how it is doing, and what is blocked
   tidings subscription retry orders -n shop             everything that is blocked
   tidings subscription retry orders -n shop --key shop/milk
   tidings subscription skip orders -n shop --key shop/milk
 
-Needs the rights to get and patch the Subscription.";
+Needs the right to get the Subscription and, for retry and skip, to patch it.";
 
 const REDRIVE_EXAMPLES: &str = "\
 Examples:
@@ -184,16 +185,16 @@ pub(crate) struct CheckArgs {
     #[arg(long)]
     pub(crate) strict: bool,
     /// Lines for people, or one JSON document
-    #[arg(short, long, value_enum, default_value_t = CheckOutput::Text)]
-    pub(crate) output: CheckOutput,
+    #[arg(short, long, value_enum, default_value_t = TextOrJson::Text)]
+    pub(crate) output: TextOrJson,
 }
 
-/// How findings are told.
+/// For whom it is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum CheckOutput {
-    /// A line for each
+pub(crate) enum TextOrJson {
+    /// For people
     Text,
-    /// One document with all of them
+    /// One document for programs
     Json,
 }
 
@@ -243,9 +244,14 @@ pub(crate) struct SubscriptionArgs {
     pub(crate) command: SubscriptionCommand,
 }
 
-/// What to do about what is blocked.
+/// What to do with a Subscription.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SubscriptionCommand {
+    /// Show how it is doing, and what can be done about what is wrong
+    ///
+    /// Its conditions, what is still to be done, what is blocked and the way out, the last gap and the last error. The exit code
+    /// is 0 when it delivers (the condition Delivering is True), else 1.
+    Status(StatusArgs),
     /// Try again what the broker refused
     ///
     /// Waits for what comes of it, and says it per object; the exit code is 1 when something is refused again.
@@ -266,6 +272,21 @@ pub(crate) enum SubscriptionCommand {
         #[arg(long, value_name = "KEY")]
         key: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Its name
+    #[arg(value_name = "SUBSCRIPTION")]
+    pub(crate) name: String,
+    /// Its namespace, instead of the current context's
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// A page for people, or one JSON document
+    #[arg(short, long, value_enum, default_value_t = TextOrJson::Text)]
+    pub(crate) output: TextOrJson,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
 }
 
 /// Which Subscription.

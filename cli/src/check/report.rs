@@ -1,13 +1,13 @@
 //! What was found: lines for people, or one JSON document for programs (`docs/reference/check.md` says what is in it).
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _};
 
 use anyhow::Result;
 use serde::Serialize;
 
 use super::{Findings, Resource};
-use crate::args::CheckOutput;
+use crate::args::TextOrJson;
+use crate::output::Style;
 
 /// All that was found, in order of files and lines.
 #[derive(Serialize)]
@@ -47,14 +47,6 @@ struct Finding {
     message: String,
 }
 
-/// How to make something stand out.
-#[derive(Clone, Copy)]
-struct Style {
-    error: &'static str,
-    warning: &'static str,
-    plain: &'static str,
-}
-
 // === impl Report ===
 
 impl Report {
@@ -83,27 +75,27 @@ impl Report {
         self.warnings
     }
 
-    pub(super) fn render(&self, output: CheckOutput) -> Result<String> {
+    pub(super) fn render(&self, output: TextOrJson) -> Result<String> {
         match output {
-            CheckOutput::Json => Ok(serde_json::to_string_pretty(self)? + "\n"),
-            CheckOutput::Text => Ok(self.text(Style::of_terminal())),
+            TextOrJson::Json => Ok(serde_json::to_string_pretty(self)? + "\n"),
+            TextOrJson::Text => Ok(self.text(Style::of_stdout())),
         }
     }
 
     fn text(&self, style: Style) -> String {
-        let Style { error, warning, plain } = style;
+        let Style { red, yellow, plain, .. } = style;
         let mut text = String::new();
         // Writing to a String cannot fail.
         for Finding { file, line, message, .. } in &self.unreadable {
             let file = file.as_deref().unwrap_or_default();
-            let _ = writeln!(text, "{file}:{line}: {error}error{plain}: {message}");
+            let _ = writeln!(text, "{file}:{line}: {red}error{plain}: {message}");
         }
         for resource in &self.resources {
             let Described { file, kind, namespace, name, .. } = resource;
             let name = if name.is_empty() { "without a name" } else { name };
-            let findings = resource.errors.iter().map(|finding| (error, "error", finding));
+            let findings = resource.errors.iter().map(|finding| (red, "error", finding));
             let findings =
-                findings.chain(resource.warnings.iter().map(|finding| (warning, "warning", finding)));
+                findings.chain(resource.warnings.iter().map(|finding| (yellow, "warning", finding)));
             for (colour, level, Finding { line, path, message, .. }) in findings {
                 let path = path.as_deref().map(|path| format!("{path}: ")).unwrap_or_default();
                 let _ = writeln!(
@@ -155,18 +147,6 @@ impl Described {
             name: checked.name,
             errors,
             warnings,
-        }
-    }
-}
-
-// === impl Style ===
-
-impl Style {
-    fn of_terminal() -> Self {
-        if io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) {
-            Self { error: "\x1b[31m", warning: "\x1b[33m", plain: "\x1b[0m" }
-        } else {
-            Self { error: "", warning: "", plain: "" }
         }
     }
 }
