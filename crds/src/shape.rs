@@ -5,7 +5,8 @@
 //! first mistake, and cannot refuse unknown fields where structs are flattened. CEL rules of the schema are left out: the
 //! [validator](crate::validate) says the same in better words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use regex::Regex;
 use serde_json::{Map, Value};
@@ -127,12 +128,21 @@ fn check_text(schema: &Value, text: &str, path: &str, mistakes: &mut Mistakes) {
             .push(FieldError::new(path, format!("has at most {max} characters, and not {length}")));
     }
     // What does not match is not repeated: there may be a credential in it.
-    let pattern = schema["pattern"].as_str();
-    if let Some(pattern) =
-        pattern.filter(|pattern| Regex::new(pattern).is_ok_and(|regex| !regex.is_match(text)))
-    {
+    if let Some(pattern) = schema["pattern"].as_str().filter(|pattern| !matches(pattern, text)) {
         mistakes.bounds.push(FieldError::new(path, format!("does not match {pattern}")));
     }
+}
+
+/// Whether `text` matches. A pattern that is none is the definition's fault, and nobody's who writes a resource.
+fn matches(pattern: &str, text: &str) -> bool {
+    // There are few patterns and any number of texts, and making one is slow.
+    static KNOWN: Mutex<BTreeMap<String, Option<Regex>>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let regex = match known.get(pattern) {
+        Some(regex) => regex,
+        None => known.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).ok()),
+    };
+    regex.as_ref().is_none_or(|regex| regex.is_match(text))
 }
 
 fn check_number(schema: &Value, value: &Value, path: &str, mistakes: &mut Mistakes) {
