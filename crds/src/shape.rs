@@ -81,6 +81,10 @@ fn check_object(schema: &Value, fields: &mut Map<String, Value>, path: &str, mis
             mistakes.form.push(FieldError::new(join(path, name), "is needed"));
         }
     }
+    if let Some(min) = schema["minProperties"].as_u64().filter(|min| (fields.len() as u64) < *min) {
+        let problem = format!("{} entries are fewer than the {min} that are needed", fields.len());
+        mistakes.bounds.push(FieldError::new(path, problem));
+    }
     if let Some(max) = schema["maxProperties"].as_u64().filter(|max| fields.len() as u64 > *max) {
         let problem = format!("{} entries are more than the {max} that are possible", fields.len());
         mistakes.bounds.push(FieldError::new(path, problem));

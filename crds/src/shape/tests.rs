@@ -129,3 +129,21 @@ fn numbers_that_no_type_holds_are_no_numbers_of_it() {
         ["spec.delivery.maxInFlight: 99999999999 is not from 1 to 65536"]
     );
 }
+
+#[test]
+fn an_object_has_as_many_entries_as_it_should() {
+    let schema = json!({
+        "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": {"type": "string"},
+    });
+    let told = |mut value: Value| {
+        let mut mistakes = Mistakes::default();
+        check(&schema, &mut value, "spec.a", &mut mistakes);
+        lines(&mistakes.bounds)
+    };
+    assert_eq!(told(json!({})), ["spec.a: 0 entries are fewer than the 1 that are needed"]);
+    assert_eq!(told(json!({"a": "b"})), [""; 0]);
+    assert_eq!(
+        told(json!({"a": "b", "c": "d"})),
+        ["spec.a: 2 entries are more than the 1 that are possible"]
+    );
+}
