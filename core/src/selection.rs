@@ -65,6 +65,11 @@ impl Selection {
         Scope::of(namespaces).into()
     }
 
+    /// Its scopes: a member is in one of them.
+    pub fn scopes(&self) -> &[Scope] {
+        &self.scopes
+    }
+
     /// Whether this version of the object is a member.
     pub fn selects(&self, meta: &Meta) -> bool {
         self.scopes.iter().any(|scope| scope.holds(&meta.key) && scope.labels.matches(&meta.labels))

@@ -4,7 +4,7 @@
 //! Next: core/src/route.rs
 
 mod filters;
-mod names;
+pub(crate) mod names;
 mod sources;
 
 use std::time::Duration;

@@ -10,6 +10,7 @@ use config::{Config, ConfigError, File, Map, Source, Value, ValueKind};
 use super::BridgeSettings;
 use super::reference::{ENVIRONMENT_PREFIX, settings};
 use crate::field_error::{FieldError, FieldErrors};
+use crate::nearest::nearest;
 
 /// Why there are no settings.
 #[derive(Debug, thiserror::Error)]
@@ -152,27 +153,11 @@ fn from_variable(name: &OsStr, value: &OsStr, given: &mut BTreeMap<String, Given
 }
 
 fn unknown(name: &str, origin: &str, known: impl Iterator<Item = String>) -> FieldError {
-    let nearest = known.map(|known| (distance(name, &known), known)).min();
-    let hint = match nearest {
-        Some((distance, known)) if distance <= 3 => format!("; did you mean `{known}`?"),
-        _ => "; `tidings bridge --help` lists them".to_owned(),
+    let hint = match nearest(name, known) {
+        Some(known) => format!("; did you mean `{known}`?"),
+        None => "; `tidings bridge --help` lists them".to_owned(),
     };
     FieldError::new(format!("{name} ({origin})"), format!("there is no such setting{hint}"))
-}
-
-/// Levenshtein's distance.
-fn distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.bytes().enumerate() {
-            let substituted = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[right.len()]
 }
 
 /// Without key and origin, which the path of the error has already.
