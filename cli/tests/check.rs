@@ -34,7 +34,7 @@ items:
   kind: Subscription
   metadata: {name: orders, namespace: shop}
   spec:
-    on: [Added]
+    changeTypes: [added]
     sources:
     - apiVersion: v1
       kind: Secret
@@ -78,7 +78,7 @@ fn every_finding_is_a_line_with_file_line_and_path() {
     assert_eq!(
         stdout(&output),
         "\
-broken.yaml:9: error: Subscription shop/orders: spec.on: kubectl and helm read this key as true or false, as YAML 1.1 does: put it in quotes
+broken.yaml:9: error: Subscription shop/orders: spec.changeTypes[0]: \"added\" is none of Snapshot, Added, Updated, Deleted, Left; did you mean `Added`?
 broken.yaml:11: error: Subscription shop/orders: spec.sources[0]: Secrets cannot be a source: their content would go to a broker
 broken.yaml:16: error: Subscription shop/orders: spec.sink.kafka.tpoic: there is no such field; did you mean `topic`?
 broken.yaml:26: warning: Sink default/receiver: spec.http.url: by `http://`, whoever is on the way reads the credentials; `https://` is encrypted

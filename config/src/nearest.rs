@@ -25,7 +25,7 @@ mod tests {
 
     #[test]
     fn a_slip_is_near_and_another_word_is_not() {
-        let known = ["sources", "sink", "suspend", "on"];
+        let known = ["sources", "sink", "suspend", "changeTypes"];
         assert_eq!(nearest("source", known), Some("sources"));
         assert_eq!(nearest("snik", known), Some("sink"));
         assert_eq!(nearest("Sink", known), Some("sink"));

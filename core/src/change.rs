@@ -80,7 +80,7 @@ pub enum Content {
     },
 }
 
-/// A set of change kinds, as `spec.on` names them; and whether only updates of the generation count, as `spec.changed` says.
+/// A set of change kinds, as `spec.changeTypes` names them; and whether only updates of the generation count, as `spec.changed` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ChangeKinds(u8);

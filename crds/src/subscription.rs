@@ -85,7 +85,7 @@ pub struct SubscriptionSpec {
     /// `Updated`, `Deleted`, `Left` (the object exists on, but is selected no longer). All of them unless given.
     #[serde(default = "ChangeType::all")]
     #[schemars(length(min = 1, max = 5), extend("x-kubernetes-list-type" = "set"))]
-    pub on: Vec<ChangeType>,
+    pub change_types: Vec<ChangeType>,
     /// Which updates to send: every new version unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<Changed>,

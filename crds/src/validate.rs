@@ -79,7 +79,7 @@ pub fn read<T: DeserializeOwned>(object: &DynamicObject) -> Result<T, FieldError
 pub fn validate(subscription: &Subscription) -> Result<ValidSubscription, FieldErrors> {
     let SubscriptionSpec {
         sources,
-        on,
+        change_types,
         changed,
         filters,
         event,
@@ -99,7 +99,7 @@ pub fn validate(subscription: &Subscription) -> Result<ValidSubscription, FieldE
         errors.push(FieldError::new("metadata.namespace", "is needed"));
     }
     let selections = sources::check(sources, &namespace, &mut errors);
-    let on = check_on(on, &mut errors);
+    let on = check_change_types(change_types, &mut errors);
     let on =
         if changed.as_ref().is_some_and(|changed| changed.generation) { on.of_generations() } else { on };
     let filter = filters::check(filters, &mut errors);
@@ -129,16 +129,22 @@ pub fn validate(subscription: &Subscription) -> Result<ValidSubscription, FieldE
     }
 }
 
-fn check_on(on: &[ChangeType], errors: &mut FieldErrors) -> ChangeKinds {
-    if on.is_empty() {
-        errors.push(FieldError::new("spec.on", "at least one is needed; without `on`, it is all of them"));
+fn check_change_types(types: &[ChangeType], errors: &mut FieldErrors) -> ChangeKinds {
+    if types.is_empty() {
+        errors.push(FieldError::new(
+            "spec.changeTypes",
+            "at least one is needed; without `changeTypes`, it is all of them",
+        ));
     }
-    for (index, change) in on.iter().enumerate() {
-        if on[..index].contains(change) {
-            errors.push(FieldError::new(format!("spec.on[{index}]"), format!("{change:?} is there twice")));
+    for (index, change) in types.iter().enumerate() {
+        if types[..index].contains(change) {
+            errors.push(FieldError::new(
+                format!("spec.changeTypes[{index}]"),
+                format!("{change:?} is there twice"),
+            ));
         }
     }
-    ChangeKinds::of(on.iter().copied().map(ChangeKind::from))
+    ChangeKinds::of(types.iter().copied().map(ChangeKind::from))
 }
 
 fn check_dead_letter(delivery: &DeliverySettings, errors: &mut FieldErrors) -> Option<ValidSink> {

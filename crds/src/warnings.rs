@@ -121,7 +121,7 @@ fn check_on(subscription: &ValidSubscription, warnings: &mut Vec<Warning>) {
     let on = subscription.route.on;
     if !ChangeKind::ALL.into_iter().any(|kind| kind != ChangeKind::Snapshot && on.contains(kind)) {
         let message = "only what exists when the Subscription starts is told, and no change after it";
-        warnings.push(Warning::new("spec.on", message));
+        warnings.push(Warning::new("spec.changeTypes", message));
     }
 }
 

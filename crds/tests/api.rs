@@ -184,7 +184,7 @@ async fn what_is_left_out_is_filled_in() -> Result<()> {
         created.data["spec"],
         json!({
             "sources": [{"apiVersion": "v1", "kind": "ConfigMap"}],
-            "on": ["Snapshot", "Added", "Updated", "Deleted", "Left"],
+            "changeTypes": ["Snapshot", "Added", "Updated", "Deleted", "Left"],
             "event": {"mode": "Binary"},
             "sink": {"stdout": {"format": "Summary"}},
             "delivery": {"maxInFlight": 1024, "oversize": "Reference", "onReject": "Block"},
@@ -193,7 +193,7 @@ async fn what_is_left_out_is_filled_in() -> Result<()> {
         })
     );
     let read = read::<Subscription>(&created).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
-    assert_eq!(read.spec.on, ChangeType::ALL);
+    assert_eq!(read.spec.change_types, ChangeType::ALL);
     assert_eq!(read.spec.delivery.oversize, Oversize::Reference);
     Ok(())
 }
@@ -236,9 +236,9 @@ async fn what_makes_no_sense_is_refused_with_the_reason() -> Result<()> {
             "spec.sources[0].namespaces.names[1]: Duplicate value: \"a\"",
         ),
         (namespaces(json!({"names": ["A"]})), "spec.sources[0].namespaces.names[0]"),
-        (with("on", json!([])), "spec.on: Invalid value"),
-        (with("on", json!(["Renamed"])), "spec.on[0]: Unsupported value: \"Renamed\""),
-        (with("on", json!(["Added", "Added"])), "spec.on[1]: Duplicate value"),
+        (with("changeTypes", json!([])), "spec.changeTypes: Invalid value"),
+        (with("changeTypes", json!(["Renamed"])), "spec.changeTypes[0]: Unsupported value: \"Renamed\""),
+        (with("changeTypes", json!(["Added", "Added"])), "spec.changeTypes[1]: Duplicate value"),
         (with("event", json!({"mode": "Xml"})), "spec.event.mode: Unsupported value: \"Xml\""),
         (with("sink", json!({})), "ref or one of kafka, nats, rabbitmq, http and stdout must be given"),
         (

@@ -64,22 +64,6 @@ and no webhook is there.
     expect_file!["bad_resources/expected.md"].assert_eq(&page);
 }
 
-/// Why check refuses it: YAML 1.1 takes `on` for true.
-#[tokio::test(flavor = "multi_thread")]
-async fn kubectl_does_not_find_the_field_on_without_quotes() {
-    let stage = support::stage("on").await;
-    let yaml = |key: &str| {
-        format!(
-            "apiVersion: tidings.dev/v1alpha1\nkind: Subscription\nmetadata: {{name: orders}}\nspec:\n  {key}: [Added]\n  \
-             sources: [{{apiVersion: v1, kind: ConfigMap}}]\n  sink: {{stdout: {{}}}}\n"
-        )
-    };
-    let kubeconfig = &stage.cluster.kubeconfig;
-    kubectl::apply(kubeconfig, &stage.namespace, &yaml("\"on\"")).unwrap();
-    let refused = kubectl::apply(kubeconfig, &stage.namespace, &yaml("on")).unwrap_err().to_string();
-    assert!(refused.contains("spec.true"), "{refused}");
-}
-
 // === impl Answers ===
 
 impl Answers {

@@ -145,7 +145,7 @@ async fn an_edit_takes_effect_without_a_restart_and_repeats_nothing() {
     assert_eq!(last.subject, format!("{}.second.milk.updated", stage.namespace));
 
     // Only deletes from now on.
-    stage.edit("orders", json!({"on": ["Deleted"]})).await;
+    stage.edit("orders", json!({"changeTypes": ["Deleted"]})).await;
     stage.says("orders", "Delivering", "True", "Synchronized").await;
     stage.write("milk", "unheard").await;
     stage.delete("milk").await;

@@ -251,7 +251,7 @@ fn subscription(name: &str, spec: &Value, in_flight: u64) -> Value {
         "metadata": {"name": name, "namespace": NAMESPACE, "uid": name, "generation": 1, "resourceVersion": "1"},
         "spec": {
             "sources": [{"apiVersion": "k8sasbackend.com/v1", "kind": "Todo"}],
-            "on": ["Snapshot", "Added", "Updated", "Deleted", "Left"],
+            "changeTypes": ["Snapshot", "Added", "Updated", "Deleted", "Left"],
             "event": {"mode": "Binary"}, "delivery": {"maxInFlight": in_flight, "oversize": "Reference"}
         }
     });

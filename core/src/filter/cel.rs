@@ -248,7 +248,7 @@ fn depth(source: &str) -> usize {
     deep.max().unwrap_or_default()
 }
 
-/// What happened, for expressions: `change.kind`, as `on` names it, `change.reason` and `change.gap`.
+/// What happened, for expressions: `change.kind`, as `changeTypes` names it, `change.reason` and `change.gap`.
 fn described(change: &Change) -> Value {
     let mut kind = change.kind.as_str().to_owned();
     kind[..1].make_ascii_uppercase();

@@ -39,17 +39,20 @@ mod tests {
 
     #[test]
     fn a_path_is_in_what_it_begins_with_and_not_in_what_only_looks_like_it() {
-        let paths = Paths::of(&[FieldError::new("spec.on[1]", ""), FieldError::new("spec.on-x", "")]);
-        for path in ["spec", "spec.on", "spec.on[1]"] {
+        let paths = Paths::of(&[
+            FieldError::new("spec.changeTypes[1]", ""),
+            FieldError::new("spec.changeTypes-x", ""),
+        ]);
+        for path in ["spec", "spec.changeTypes", "spec.changeTypes[1]"] {
             assert!(paths.reach_into(path), "{path}");
         }
-        for path in ["spec.o", "spec.on[1].a", "spec.on[11]"] {
+        for path in ["spec.o", "spec.changeTypes[1].a", "spec.changeTypes[11]"] {
             assert!(!paths.reach_into(path), "{path}");
         }
-        for path in ["spec.on[1]", "spec.on[1].a", "spec.on-x[0]"] {
+        for path in ["spec.changeTypes[1]", "spec.changeTypes[1].a", "spec.changeTypes-x[0]"] {
             assert!(paths.hold(path), "{path}");
         }
-        for path in ["spec.on", "spec.on[10]", "spec"] {
+        for path in ["spec.changeTypes", "spec.changeTypes[10]", "spec"] {
             assert!(!paths.hold(path), "{path}");
         }
     }

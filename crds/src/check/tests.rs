@@ -91,7 +91,7 @@ fn form_and_meaning_are_told_together_and_nothing_twice() {
 #[test]
 fn what_is_malformed_hides_nothing_else() {
     let mut object = subscription(spec(json!({"nats": {"servers": ["http://a"], "auth": {"user": 1}}})));
-    object["spec"]["on"] = json!(["Renamed"]);
+    object["spec"]["changeTypes"] = json!(["Renamed"]);
     object["spec"]["sources"][0]["kind"] = json!("Secret");
     object["spec"]["sources"][0]["apiVersion"] = json!("v1");
     object["spec"]["delivery"] = json!({"onReject": "DeadLetter", "deadLetter": null});
@@ -101,7 +101,7 @@ fn what_is_malformed_hides_nothing_else() {
             "spec.sources[0]: Secrets cannot be a source: their content would go to a broker",
             "spec.sink.nats.servers[0]: the scheme is `nats://` or `tls://`",
             "spec.delivery.deadLetter: is needed where onReject or oversize is DeadLetter: where dead letters go",
-            "spec.on[0]: \"Renamed\" is none of Snapshot, Added, Updated, Deleted, Left",
+            "spec.changeTypes[0]: \"Renamed\" is none of Snapshot, Added, Updated, Deleted, Left",
             "spec.sink.nats.auth.user: must be a text, and not 1 without quotes",
         ]
     );
@@ -112,7 +112,7 @@ fn any_number_of_mistakes_is_told_in_time() {
     let mut object = subscription(spec(json!({"stdout": {}})));
     let names: Vec<_> = (0..20_000).map(|number| format!("Team-{number}")).collect();
     object["spec"]["sources"][0]["namespaces"] = json!({ "names": names });
-    object["spec"]["on"] = json!(vec!["Renamed"; 20_000]);
+    object["spec"]["changeTypes"] = json!(vec!["Renamed"; 20_000]);
     // Each name, that there are too many, and each word.
     let told = checked(object).errors.len();
     assert!(told > 40_000, "{told}");

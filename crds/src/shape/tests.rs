@@ -79,7 +79,7 @@ fn what_is_missing_is_named_where_it_belongs() {
 #[test]
 fn a_null_is_as_if_the_field_were_left_out() {
     let mut spec = good();
-    spec["on"] = Value::Null;
+    spec["changeTypes"] = Value::Null;
     spec["event"] = json!({"mode": null});
     spec["delivery"] = json!({"deadLetter": null});
     assert_eq!(mistakes(spec.clone()), Mistakes::default());
@@ -90,10 +90,12 @@ fn a_null_is_as_if_the_field_were_left_out() {
 #[test]
 fn words_that_mean_nothing_are_told_with_those_that_do() {
     let mut spec = good();
-    spec["on"] = json!(["Added", "added"]);
+    spec["changeTypes"] = json!(["Added", "added"]);
     assert_eq!(
         lines(&mistakes(spec).form),
-        ["spec.on[1]: \"added\" is none of Snapshot, Added, Updated, Deleted, Left; did you mean `Added`?"]
+        [
+            "spec.changeTypes[1]: \"added\" is none of Snapshot, Added, Updated, Deleted, Left; did you mean `Added`?"
+        ]
     );
 }
 
@@ -103,7 +105,7 @@ fn bounds_are_told_and_what_is_absurdly_long_is_not_repeated() {
     let found = with("/sources/0/kind", json!(long));
     assert_eq!(lines(&found.bounds), ["spec.sources[0].kind: has at most 63 characters, and not 10000000"]);
     let mut spec = good();
-    spec["on"] = json!(["Left", "Left"]);
+    spec["changeTypes"] = json!(["Left", "Left"]);
     spec["delivery"] = json!({"maxInFlight": 0, "maxAge": "soon"});
     spec["sources"] = json!([]);
     spec["event"] = json!({"mode": long});
@@ -111,9 +113,9 @@ fn bounds_are_told_and_what_is_absurdly_long_is_not_repeated() {
     assert_eq!(
         lines(&found.bounds),
         [
+            "spec.changeTypes[1]: \"Left\" is there twice",
             "spec.delivery.maxAge: does not match ^[0-9][0-9a-z. ]*$",
             "spec.delivery.maxInFlight: 0 is not from 1 to 65536",
-            "spec.on[1]: \"Left\" is there twice",
             "spec.sources: 0 entries are fewer than the 1 that are needed",
         ]
     );

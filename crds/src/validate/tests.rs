@@ -67,7 +67,7 @@ fn everything_that_can_be_written_arrives() {
             {"apiVersion": "k8sasbackend.com/v1", "kind": "Todo", "namespaces": {"names": ["a", "b"]}},
             {"apiVersion": "k8sasbackend.com/v1", "kind": "Todo", "namespaces": {"all": false}},
         ],
-        "on": ["Added", "Deleted"],
+        "changeTypes": ["Added", "Deleted"],
         "event": {"mode": "Structured"},
         "delivery": {"maxInFlight": 1, "oversize": "Block"},
     })))
@@ -222,8 +222,8 @@ fn every_mistake_is_told_with_its_path() {
                 "spec.filters[1].cel: is not CEL: ",
             ],
         ),
-        (json!({"on": []}), &["spec.on: at least one"]),
-        (json!({"on": ["Left", "Left"]}), &["spec.on[1]: Left is there twice"]),
+        (json!({"changeTypes": []}), &["spec.changeTypes: at least one"]),
+        (json!({"changeTypes": ["Left", "Left"]}), &["spec.changeTypes[1]: Left is there twice"]),
         (json!({"sink": {"stdout": null}}), &["spec.sink: `ref` or one of"]),
         (
             json!({"sink": {"nats": {"servers": ["http://x"]}, "stdout": null}}),
@@ -245,13 +245,13 @@ fn every_mistake_is_told_with_its_path() {
 #[test]
 fn mistakes_in_several_places_are_told_together() {
     let mut broken = spec(json!({
-        "sources": [], "on": [], "sink": {"stdout": null}, "delivery": {"maxInFlight": -1},
+        "sources": [], "changeTypes": [], "sink": {"stdout": null}, "delivery": {"maxInFlight": -1},
     }));
     broken.metadata.namespace = None;
     let paths: Vec<_> = validate(&broken).unwrap_err().into_iter().map(|error| error.path).collect();
     assert_eq!(
         paths,
-        ["metadata.namespace", "spec.sources", "spec.on", "spec.sink", "spec.delivery.maxInFlight"]
+        ["metadata.namespace", "spec.sources", "spec.changeTypes", "spec.sink", "spec.delivery.maxInFlight"]
     );
 }
 
@@ -260,11 +260,11 @@ fn an_object_of_another_form_is_an_error_with_its_path() {
     let object: DynamicObject = serde_json::from_value(json!({
         "apiVersion": "tidings.dev/v2", "kind": "Subscription",
         "metadata": {"name": "todos", "namespace": "shop"},
-        "spec": {"sources": [{"apiVersion": "v1", "kind": "Pod"}], "on": ["Renamed"], "sink": {"stdout": {}}},
+        "spec": {"sources": [{"apiVersion": "v1", "kind": "Pod"}], "changeTypes": ["Renamed"], "sink": {"stdout": {}}},
     }))
     .unwrap();
     let errors = read::<Subscription>(&object).unwrap_err();
-    assert_eq!(errors[0].path, "spec.on[0]");
+    assert_eq!(errors[0].path, "spec.changeTypes[0]");
     assert!(errors[0].problem.contains("unknown variant `Renamed`"), "{errors:?}");
 }
 

@@ -102,7 +102,7 @@ fn check_kafka(
         warn("topic", message.to_owned());
     }
     if kafka.tombstones && !tells_deletions(subscription) {
-        warn("tombstones", "none is ever sent: `spec.on` leaves out `Deleted`".to_owned());
+        warn("tombstones", "none is ever sent: `spec.changeTypes` leaves out `Deleted`".to_owned());
     }
     if let Some(topic) = &kafka.create_topic {
         check_topic(topic, &format!("{path}.createTopic"), warnings);

@@ -73,11 +73,11 @@ fn what_loses_events_is_told() {
 
 #[test]
 fn what_brings_less_than_it_seems_is_told() {
-    one(&of(json!({"on": ["Snapshot"]})), "spec.on", "no change after it");
+    one(&of(json!({"changeTypes": ["Snapshot"]})), "spec.changeTypes", "no change after it");
     one(&of(json!({"suspend": true})), "spec.suspend", "nothing is sent");
     one(&delivery(json!({"maxInFlight": 1})), "spec.delivery.maxInFlight", "with 1 on their way");
     let told = of(json!({
-        "on": ["Added", "Updated"], "sink": {"kafka": {"brokers": ["a:9092"], "tombstones": true}},
+        "changeTypes": ["Added", "Updated"], "sink": {"kafka": {"brokers": ["a:9092"], "tombstones": true}},
     }));
     one(&told, "spec.sink.kafka.tombstones", "leaves out `Deleted`");
 }

@@ -93,10 +93,9 @@ Last error, 5s ago
 #[test]
 fn every_mistake_is_a_line_of_its_own() {
     let text = shown(json!({
-        "conditions": [condition("Accepted", "False", "Invalid", "spec.on: a\nspec.sink: b")], "observedGeneration": 4,
+        "conditions": [condition("Accepted", "False", "Invalid", "spec.changeTypes: a\nspec.sink: b")], "observedGeneration": 4,
     }));
-    let expected =
-        "  Accepted      no, for 3m: Invalid\n                spec.on: a\n                spec.sink: b\n";
+    let expected = "  Accepted      no, for 3m: Invalid\n                spec.changeTypes: a\n                spec.sink: b\n";
     assert!(text.ends_with(expected), "{text}");
 }
 
