@@ -11,6 +11,7 @@ mod shutdown;
 mod state;
 mod subscription;
 mod watch;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Bridge(args) => bridge::run(args),
+        Command::Webhook(args) => webhook::run(args),
         Command::Watch(args) => watch::run(args),
         Command::State(args) => state::run(args),
         Command::Subscription(args) => subscription::run(args),
