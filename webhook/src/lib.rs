@@ -72,6 +72,7 @@ pub async fn run(
     let WebhookSettings { address, admin_address, shutdown_delay, shutdown_deadline, .. } = settings;
     let namespace = settings.namespace.clone().ok_or(Error::Namespace)?;
     let endpoint = Endpoint::of(&settings, &namespace).map_err(Error::Url)?;
+    tracing::info!(%namespace, "what is written in this namespace is not checked; everything else is");
     let (metrics, readiness) = (Metrics::default(), admin::Readiness::default());
     // It ends with everything else, and not before.
     let end = CancellationToken::new();

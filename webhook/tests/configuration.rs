@@ -24,6 +24,9 @@ use tidings_testbed::wait::eventually;
 
 const SHOP: &str = "shop";
 
+/// A field, and what somebody does to it.
+type Edit = (&'static str, fn(&mut Value));
+
 async fn cluster() -> (ControlPlane, Client, std::path::PathBuf) {
     let control_plane = ControlPlane::start().await.unwrap();
     let kubeconfig = prepare(&control_plane).await;
@@ -60,7 +63,7 @@ async fn what_somebody_edits_is_repaired_and_what_is_theirs_is_kept() {
     let right = configuration(&client).await.unwrap();
     assert_eq!(right.metadata.labels, empty.metadata.labels);
 
-    let edits: [(&str, fn(&mut Value)); 6] = [
+    let edits: [Edit; 6] = [
         ("caBundle", |webhooks| webhooks[0]["clientConfig"]["caBundle"] = json!("bm90aGluZw==")),
         ("failurePolicy", |webhooks| webhooks[0]["failurePolicy"] = json!("Ignore")),
         ("rules", |webhooks| webhooks[0]["rules"][0]["operations"] = json!(["CREATE"])),

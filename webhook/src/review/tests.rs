@@ -264,3 +264,82 @@ fn an_answer_is_bounded_whatever_is_asked() {
     assert!(message.ends_with("  and 900 more"), "{}", &message[message.len() - 50..]);
     assert!(response["auditAnnotations"]["paths"].as_str().unwrap().len() <= 1024);
 }
+
+/// Whatever comes over the wire is answered in bounded time, without a panic.
+mod nonsense {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FIELDS: [&str; 22] = [
+        "apiVersion",
+        "kind",
+        "sources",
+        "sink",
+        "nats",
+        "kafka",
+        "http",
+        "ref",
+        "name",
+        "names",
+        "namespaces",
+        "all",
+        "on",
+        "delivery",
+        "maxAge",
+        "maxInFlight",
+        "deadLetter",
+        "servers",
+        "subject",
+        "serviceAccountName",
+        "event",
+        "tls",
+    ];
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,40}".prop_map(Value::from),
+            "[{}./a-z]{0,20}".prop_map(Value::from),
+            Just(json!("v1")),
+        ];
+        leaf.prop_recursive(5, 64, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::btree_map(prop::sample::select(&FIELDS[..]), inner, 0..6).prop_map(
+                    |fields| Value::Object(
+                        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+                    )
+                ),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_spec_is_answered(kind in prop::sample::select(&["Subscription", "Sink"][..]), spec in value(), part in value()) {
+            for spec in [spec.clone(), json!({"sources": spec, "sink": part}), json!({"nats": spec, "http": part})] {
+                let request = request("UPDATE", object(kind, spec));
+                let verdict = match begin(&request).unwrap() {
+                    Step::Done(verdict) => verdict,
+                    Step::Ask(case) => case.conclude("ann", &Resources::new(), case.needs(&Resources::new()), &[]),
+                };
+                let answer = response::answer(&request, &verdict);
+                prop_assert_eq!(&answer["response"]["allowed"], &json!(verdict.refusal.is_none()));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_request_or_a_mistake(bytes in prop::collection::vec(any::<u8>(), 0..200), review in value()) {
+            let _ = request::read(&bytes);
+            let whole = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": review});
+            let _ = request::read(whole.to_string().as_bytes());
+            if let Ok(Step::Ask(case)) = begin(&request("CREATE", review)) {
+                let _ = case.kinds();
+            }
+        }
+    }
+}
