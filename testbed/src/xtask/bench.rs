@@ -12,6 +12,7 @@ mod progress;
 mod sinks;
 mod store;
 mod stream;
+mod webhook;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -40,6 +41,8 @@ enum Scenario {
     Sinks(sinks::Sinks),
     /// The state store, beside an append-only file
     Store(store::Store),
+    /// The webhook, asked as the API server does
+    Webhook(webhook::Webhook),
     /// The naive bridge, as a process of its own
     #[command(hide = true)]
     Naive(naive::Naive),
@@ -53,7 +56,11 @@ pub(super) async fn bench(Bench { scenario }: Bench) -> Result<ExitCode> {
         Scenario::Naive(naive) => naive::run(naive).await,
         Scenario::Load(load) => sinks::load(load).await,
         Scenario::Store(store) => store::run(store),
-        Scenario::Memory(_) | Scenario::Outage(_) | Scenario::Pipeline(_) | Scenario::Sinks(_)
+        Scenario::Memory(_)
+        | Scenario::Outage(_)
+        | Scenario::Pipeline(_)
+        | Scenario::Sinks(_)
+        | Scenario::Webhook(_)
             if cfg!(debug_assertions) =>
         {
             hand_over()
@@ -62,6 +69,7 @@ pub(super) async fn bench(Bench { scenario }: Bench) -> Result<ExitCode> {
         Scenario::Outage(outage) => outage::run(outage).await,
         Scenario::Sinks(sinks) => sinks::run(sinks).await,
         Scenario::Pipeline(pipeline) => pipeline::run(pipeline).await,
+        Scenario::Webhook(webhook) => webhook::run(webhook).await,
     }
 }
 
