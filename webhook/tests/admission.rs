@@ -230,7 +230,10 @@ async fn nobody_subscribes_to_what_they_may_not_read() {
     };
     let [a, b, cluster] = ["the namespace tenant-a", "the namespace tenant-b", "the whole cluster"];
 
-    // Without any right, with hers alone, and with that of her service account.
+    // Somebody who may read everything, and right after her: without any right, with hers alone, and with that of her service
+    // account.
+    let by_admin = refusal(create(&admin, "tenant-a", &own, "?dryRun=All").await);
+    assert_eq!(complaints(&by_admin), [account(a)]);
     assert_eq!(told(&own).await, [user(a), account(a)]);
     grant(&admin, Some("tenant-a"), "ann", reads_todos()).await;
     assert_eq!(told(&own).await, [account(a)]);
@@ -293,6 +296,7 @@ async fn what_is_no_review_is_answered_and_harms_nobody() {
     let (bundle, _) = common::state(&client).await.unwrap();
     let port = stage().await.replica.port();
     let connect = async || common::https::Https::connect(port, &bundle).await.unwrap();
+    assert_eq!(common::https::post_http2(port, &bundle, "{}").await, Ok(400));
     let mut https = connect().await;
     let deep = "[".repeat(100_000);
     for (path, body, status, words) in [

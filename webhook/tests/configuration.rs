@@ -6,6 +6,8 @@ mod common;
 
 use std::fs;
 
+use common::balancer::Balancer;
+use common::https::Https;
 use common::replica::{Replica, settings};
 use common::{
     CONFIGURATION, OWN, SOON, broken, configuration, create, prepare, refusal, state, until_asked,
@@ -124,6 +126,78 @@ async fn the_last_one_who_leaves_leaves_the_door_open() {
     replica.stopped().await;
     assert_eq!(state(&client).await.unwrap().1, "Ignore");
     create(&client, SHOP, &broken("orders"), "").await.unwrap();
+}
+
+/// How many of its own probes a replica has answered.
+async fn probes(replica: &Replica) -> Result<u64, String> {
+    let metrics = replica.admin("/metrics").await?;
+    let name = r#"tidings_webhook_requests_total{kind="other",operation="other",verdict="unchanged"} "#;
+    let count = metrics.lines().find_map(|line| line.strip_prefix(name));
+    count.ok_or("there is no such metric")?.parse().map_err(|error| format!("{error}"))
+}
+
+#[tokio::test]
+async fn whoever_is_to_stop_answers_on_and_says_that_the_connection_ends() {
+    let (_control_plane, client, kubeconfig) = cluster().await;
+    let replica = Replica::start(&kubeconfig, |settings| {
+        settings.shutdown_delay = tidings_config::duration::Duration::from_secs(5);
+    })
+    .await;
+    until_asked(&client, SHOP).await;
+    let (bundle, _) = state(&client).await.unwrap();
+    let question = json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {"uid": "u", "operation": "DELETE", "kind": {"version": "v1", "kind": "Pod"}},
+    });
+    let ask = async |https: &mut Https| https.post("/validate", question.to_string()).await.unwrap();
+    let mut standing = Https::connect(replica.port(), &bundle).await.unwrap();
+    assert_eq!(ask(&mut standing).await.headers().get("connection"), None);
+    replica.stop();
+    eventually(SOON, "an end of readiness", || async {
+        match replica.admin("/readyz").await {
+            Ok(answer) => Err(answer),
+            Err(words) if words.contains("it is stopping") => Ok(()),
+            Err(words) => Err(words),
+        }
+    })
+    .await
+    .unwrap();
+    let mut new = Https::connect(replica.port(), &bundle).await.unwrap();
+    for https in [&mut standing, &mut new] {
+        let answer = ask(https).await;
+        assert_eq!(
+            (answer.status().as_u16(), answer.headers()["connection"].to_str().unwrap()),
+            (200, "close")
+        );
+    }
+    // Nobody else answers, but this one still does, also its own probes: it is not time to accept unasked.
+    let asked = probes(&replica).await.unwrap();
+    eventually(SOON, "two more probes", || async {
+        let now = probes(&replica).await?;
+        if now >= asked + 2 { Ok(()) } else { Err(format!("{now} after {asked}")) }
+    })
+    .await
+    .unwrap();
+    assert_eq!(state(&client).await.unwrap().1, "Fail");
+    assert_eq!(refusal(create(&client, SHOP, &broken("orders"), "?dryRun=All").await).code, 422);
+    replica.stopped().await;
+}
+
+#[tokio::test]
+async fn replicas_that_start_at_once_share_one_authority() {
+    let (_control_plane, client, kubeconfig) = cluster().await;
+    let balancer = Balancer::start().await;
+    let start = || Replica::start_on(Port::reserve().unwrap(), &kubeconfig, settings(&balancer.url()));
+    let replicas: [Replica; 3] = tokio::join!(start(), start(), start()).into();
+    for replica in &replicas {
+        balancer.add(replica.port());
+    }
+    until_asked(&client, SHOP).await;
+    let (bundle, _) = state(&client).await.unwrap();
+    assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 1);
+    for replica in &replicas {
+        Https::connect(replica.port(), &bundle).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod copy;
 mod core;
 mod sinks;
 mod state;
+mod webhook;
 
 use super::table;
 use copy::Copy;
@@ -71,7 +72,7 @@ const PATIENCE_SECONDS: &str = "300";
 /// Those of one crate, or of one matter, each.
 fn mutations() -> impl Iterator<Item = &'static Mutation> {
     let decided = core::MUTATIONS.iter().chain(backfill::MUTATIONS);
-    decided.chain(bridge::MUTATIONS).chain(state::MUTATIONS).chain(sinks::MUTATIONS)
+    decided.chain(bridge::MUTATIONS).chain(state::MUTATIONS).chain(sinks::MUTATIONS).chain(webhook::MUTATIONS)
 }
 
 /// Fails when a mutation survives, or cannot be tried.

@@ -224,6 +224,10 @@ impl Keeper {
         if let Some(ends) = kept.authorities.last().and_then(|authority| authority.ends().ok()) {
             self.metrics.expiry("authority", ends);
         }
+        // Before there is one, what is in the configuration is better than nothing.
+        if kept.authorities.is_empty() {
+            return;
+        }
         let bundle: String =
             kept.authorities.iter().map(|authority| authority.certificate.as_str()).collect();
         self.bundle.send_if_modified(|known| {

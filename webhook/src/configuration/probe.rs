@@ -98,10 +98,13 @@ async fn ask(endpoint: &Endpoint, address: &str, bundle: Option<&[u8]>) -> Resul
         let replica = head.headers.get(REPLICA).and_then(|replica| replica.to_str().ok());
         Ok(replica.unwrap_or_default().to_owned())
     };
+    tokio::pin!(exchange);
     tokio::select! {
-        answer = exchange => answer,
-        ended = connection => Err(ended.map_or_else(http, |()| unlike("it hangs up".to_owned()))),
+        answer = &mut exchange => return answer,
+        // Who is about to stop answers, and hangs up.
+        _ = connection => {}
     }
+    exchange.await
 }
 
 /// Something that every webhook of ours says yes to.
