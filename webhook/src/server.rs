@@ -40,7 +40,7 @@ const SILENCE: Duration = Duration::from_mins(3);
 /// So much before the API server gives up, it is told why there is no answer.
 const MARGIN: Duration = Duration::from_millis(500);
 /// So many requests of the greatest length are read and judged at once; of shorter ones, more.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 2;
 /// Before more connections are taken, after the system had none to give.
 const BREATH: Duration = Duration::from_millis(50);
 
