@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tidings_config::process::BridgeSettings;
 use tidings_core::change::ChangeKinds;
-use tidings_core::route::{Namespaces, Route, Selection};
+use tidings_core::route::Route;
+use tidings_core::selection::{Namespaces, Selection};
 use tidings_sinks::Target;
 use tokio_util::sync::CancellationToken;
 
@@ -46,9 +47,10 @@ pub async fn follow(
     let kind = resource.to_kind();
     let route = Route {
         subscription: "-/watch".into(),
+        filter: Default::default(),
         uid: "watch".into(),
         generation: 1,
-        selections: BTreeMap::from([(kind.clone(), Selection { namespaces })]),
+        selections: BTreeMap::from([(kind.clone(), Selection::of(namespaces))]),
         on: ChangeKinds::ALL,
     };
     let context =

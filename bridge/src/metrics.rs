@@ -28,6 +28,8 @@ pub struct Metrics {
     unrecovered: Family<ResourceLabels, Counter>,
     known: Family<ResourceLabels, Gauge>,
     routed: Family<SubscriptionLabels, Counter>,
+    filtered: Family<SubscriptionLabels, Counter>,
+    filter_failures: Family<SubscriptionLabels, Counter>,
     sent: Family<SubscriptionLabels, Counter>,
     acked: Family<SubscriptionLabels, Counter>,
     retried: Family<SubscriptionLabels, Counter>,
@@ -70,8 +72,12 @@ pub struct WatchMetrics {
 /// What is counted per Subscription.
 #[derive(Clone, Debug)]
 pub struct DeliveryMetrics {
-    /// Changes that the Subscription selects.
+    /// Changes that the Subscription is told.
     pub routed: Counter,
+    /// Changes of its members that its filters left out.
+    pub filtered: Counter,
+    /// Changes of which a filter could not say whether they are wanted.
+    pub filter_failures: Counter,
     /// Attempts.
     pub sent: Counter,
     /// Settled by the broker's word.
@@ -150,6 +156,14 @@ impl Default for Metrics {
         registry.register("known_objects", "Objects believed to exist", known.clone());
         let routed = Family::default();
         registry.register("routed", "Changes selected by the Subscription", routed.clone());
+        let filtered = Family::default();
+        registry.register("filtered", "Changes that filters of the Subscription left out", filtered.clone());
+        let filter_failures = Family::default();
+        registry.register(
+            "filter_failures",
+            "Changes that were told because a filter could not say whether they are wanted",
+            filter_failures.clone(),
+        );
         let sent = Family::default();
         registry.register("sent", "Attempts to deliver an Event", sent.clone());
         let acked = Family::default();
@@ -228,6 +242,8 @@ impl Default for Metrics {
             unrecovered,
             known,
             routed,
+            filtered,
+            filter_failures,
             sent,
             acked,
             retried,
@@ -269,6 +285,8 @@ impl Metrics {
         let labels = SubscriptionLabels::of(subscription);
         DeliveryMetrics {
             routed: self.routed.get_or_create(&labels).clone(),
+            filtered: self.filtered.get_or_create(&labels).clone(),
+            filter_failures: self.filter_failures.get_or_create(&labels).clone(),
             sent: self.sent.get_or_create(&labels).clone(),
             acked: self.acked.get_or_create(&labels).clone(),
             retried: self.retried.get_or_create(&labels).clone(),
@@ -287,6 +305,8 @@ impl Metrics {
         let labels = SubscriptionLabels::of(subscription);
         for family in [
             &self.routed,
+            &self.filtered,
+            &self.filter_failures,
             &self.sent,
             &self.acked,
             &self.retried,
@@ -341,7 +361,7 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains(r#"tidings_acked_total{namespace="shop",subscription="orders"} 1"#), "{text}");
         assert!(text.contains(r#"reason="expired"} 1"#), "{text}");
-        assert_eq!(text.matches("# HELP").count(), 23, "{text}");
+        assert_eq!(text.matches("# HELP").count(), 25, "{text}");
         metrics.forget("shop/orders");
         assert!(!metrics.render().contains("shop"));
     }

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidings_core::filter::Filter;
 use tidings_core::route::{Kind, Route};
 use tokio::sync::watch;
 
@@ -23,7 +24,7 @@ use crate::clock::Clock;
 use crate::deliver::{DeliverySettings, Farewell, Lane, LaneReport, Orders, Targets};
 use crate::state;
 use crate::state::record::WatchName;
-use crate::watch::{Command, Parts, WatchContext, WatchHandle, WatchReport};
+use crate::watch::{Command, Filtered, Parts, WatchContext, WatchHandle, WatchReport};
 
 /// At the end, for what is not stored yet.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
@@ -83,6 +84,8 @@ pub struct SourceReport {
     pub settled: Option<tidings_core::object::ResourceVersion>,
     /// It is still being told what exists.
     pub joining: bool,
+    /// What its filters did.
+    pub filtered: Filtered,
 }
 
 // === impl Pipeline ===
@@ -96,14 +99,17 @@ impl Pipeline {
     }
 
     /// Goes on with the Watches that were stored, for those of their Subscriptions that still exist. Each of these
-    /// is served when it is added; what happens until then is kept for it.
-    pub async fn restore(&mut self, exists: impl Fn(&str) -> bool) -> Result<(), Error> {
+    /// is served when it is added; what happens until then is kept for it, as far as its filter lets it pass. `filter` gives
+    /// those by uid, and nothing where there is no such Subscription any more.
+    pub async fn restore(&mut self, filter: impl Fn(&str) -> Option<Arc<Filter>>) -> Result<(), Error> {
+        let exists = |uid: &str| filter(uid).is_some();
         let Some(state) = self.context.state.clone() else { return Ok(()) };
         for (name, _) in state.ask(|store| store.watches()).await.map_err(Error::Store)? {
             let load = name.clone();
             let stored = state.ask(move |store| store.load(&load)).await.map_err(Error::Store)?;
             let parts = Parts::new(self.new_id(), name.clone(), &self.context, stored);
-            let parts = parts.map_err(Error::ToldLog)?;
+            let mut parts = parts.map_err(Error::ToldLog)?;
+            parts.set_filters(&filter);
             let uids: BTreeSet<_> = parts.subscriptions().cloned().collect();
             let watch = self.start_watch(name.kind, parts);
             let gone = uids.iter().filter(|uid| !exists(uid));
@@ -227,7 +233,8 @@ impl Pipeline {
             let watch = running.handle.report().borrow().clone();
             let settled = lane.positions.get(&running.id).copied().flatten();
             let joining = watch.joining.contains(&id);
-            Some(SourceReport { kind: kind.clone(), watch, settled, joining })
+            let filtered = watch.filtered.get(&id).cloned().unwrap_or_default();
+            Some(SourceReport { kind: kind.clone(), watch, settled, joining, filtered })
         });
         Some(Report { watches: watches.collect(), lane })
     }

@@ -71,13 +71,16 @@ pub(crate) fn of(facts: &Facts<'_>) -> SubscriptionStatus {
         dropped: count(lane.dropped),
         dead_lettered: count(lane.dead_lettered),
         skipped: count(watches.iter().map(|source| source.watch.skipped).sum()),
+        filtered: count(watches.iter().map(|source| source.filtered.left_out).sum()),
+        filter_failures: count(watches.iter().map(|source| source.filtered.failed).sum()),
     });
     let seconds = lane.oldest.map_or(0, |oldest| oldest.as_secs());
     status.lag = Some(Lag { changes: count(lane.pending), seconds: count(seconds) });
     status.blocked_keys = Some(count(lane.blocked_keys as u64));
     status.blocked = lane.blocked.iter().map(|event| blocked(before, event, &now)).collect();
     status.last_gap = watches.iter().filter_map(gap).max_by_key(|gap| gap.time.0);
-    let error = lane.last_error.as_ref();
+    let filters = watches.iter().filter_map(|source| source.filtered.last_failure.as_ref());
+    let error = lane.last_error.iter().chain(filters).max_by_key(|(at, _)| *at);
     status.last_error = error.map(|(at, message)| LastError { time: time(*at), message: message.clone() });
     status
 }

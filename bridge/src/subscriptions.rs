@@ -9,7 +9,7 @@ mod orders;
 mod resources;
 mod sinks;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,8 +128,14 @@ impl Controller {
     /// Goes on with what was stored, once it is known which Subscriptions exist.
     async fn restore(&mut self, exist: &[Arc<DynamicObject>]) -> Result<(), pipeline::Error> {
         if !std::mem::replace(&mut self.restored, true) {
-            let uids: BTreeSet<_> = exist.iter().filter_map(|object| object.uid()).collect();
-            self.pipeline.restore(|uid| uids.contains(uid)).await?;
+            let filter = |object: &DynamicObject| {
+                let valid =
+                    validate::read::<Subscription>(object).and_then(|found| validate::validate(&found));
+                valid.map(|valid| valid.route.filter).unwrap_or_default()
+            };
+            let exist = exist.iter().filter_map(|object| Some((object.uid()?, filter(object))));
+            let filters: BTreeMap<_, _> = exist.collect();
+            self.pipeline.restore(|uid| filters.get(uid).cloned()).await?;
         }
         Ok(())
     }

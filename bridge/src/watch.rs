@@ -21,13 +21,16 @@ mod request;
 mod ring;
 mod scan;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_core::change::ChangeKinds;
 use tidings_core::delivery::Backoff;
+use tidings_core::filter::Filter;
 use tidings_core::object::ResourceVersion;
-use tidings_core::route::{Resource, Route, Selection};
+use tidings_core::route::{Resource, Route};
+use tidings_core::selection::Selection;
 use tidings_core::watch::Watch as Machine;
 use tidings_core::watch::backfill::Limits;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -40,6 +43,7 @@ use crate::metrics::Metrics;
 use crate::state::State;
 use crate::state::record::{StoredWatch, WatchName, WatchRecord};
 pub use backfill::BackfillSettings;
+pub use followers::Filtered;
 use followers::Followers;
 use keeper::Keeper;
 
@@ -154,6 +158,8 @@ pub struct WatchReport {
     pub joining: Vec<u64>,
     /// Why the state cannot be stored, while it cannot.
     pub store: Option<String>,
+    /// What filters did, by lane, where there was something.
+    pub filtered: BTreeMap<u64, Filtered>,
 }
 
 /// The states a Watch goes through.
@@ -231,6 +237,11 @@ impl Parts {
     /// Tells the Watch from others in what lanes are told.
     pub fn id(&self) -> u64 {
         self.followers.watch()
+    }
+
+    /// What happens until a Subscription is added again goes through this filter of it.
+    pub fn set_filters(&mut self, filter: impl Fn(&str) -> Option<Arc<Filter>>) {
+        self.followers.set_filters(filter);
     }
 
     /// The uids of the Subscriptions that follow.

@@ -8,7 +8,7 @@ use common::{
     PLACE, Recorder, Todos, change, delivery, pipeline, reaches, report_of, route, todo_kind, version,
 };
 use tidings_bridge::watch::WatchState;
-use tidings_core::route::{Namespaces, Selection};
+use tidings_core::selection::{Namespaces, Selection};
 use tidings_testbed::control_plane::ControlPlane;
 use tidings_testbed::shared;
 use tidings_testbed::wait::eventually;
@@ -325,7 +325,7 @@ async fn an_edited_selection_adds_and_leaves_without_a_restart() {
     recorder.hears(&["snapshot milk"]).await;
     let mut second = tidings_core::route::Route { generation: 2, ..first };
     let namespaces = Namespaces::Only([farm.clone()].into());
-    second.selections.insert(todo_kind(&todos.group), Selection { namespaces });
+    second.selections.insert(todo_kind(&todos.group), Selection::of(namespaces));
     pipeline.edit(second, None, delivery()).await;
     recorder.hears(&["snapshot milk", "left milk", "added cow"]).await;
     let added = recorder.events().into_iter().find(|event| change(event) == "added").unwrap();

@@ -28,9 +28,11 @@ const LONG_HELP: &str = "\
 Examples:
   tidings watch todos.k8sasbackend.com      follow a resource on the terminal; installs nothing
   tidings crds | kubectl apply --server-side -f -
+  tidings check deploy/                     what is wrong with resources in files; needs no cluster
   tidings bridge                            serve the Subscriptions of the current cluster
   tidings webhook                           refuse broken ones when they are written
   tidings state inspect                     what the bridge keeps on disk
+  tidings subscription status orders        how it is doing, and what can be done
   tidings subscription retry orders         what the broker refused, once more
   tidings redrive orders                    what went to the dead letters, once more
 
@@ -61,10 +63,18 @@ pub(crate) enum Command {
     /// nothing in the cluster.
     #[command(after_long_help = WATCH_EXAMPLES)]
     Watch(WatchArgs),
+    /// Check Subscriptions and Sinks in files; needs no cluster
+    ///
+    /// Says every mistake and warning with file, line and path, as an API server with strict validation and the bridge would.
+    /// Resources of other kinds are skipped. Resources are also checked against one another: names that are there twice, a
+    /// Sink that does not let a Subscription in, two Subscriptions that share a target. A Sink that is in none of the files is
+    /// no mistake.
+    #[command(after_long_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
     /// Look at what a bridge keeps on disk, save it, or begin anew
     #[command(after_long_help = STATE_EXAMPLES)]
     State(StateArgs),
-    /// Bring on the objects whose Events a broker refuses
+    /// See how a Subscription is doing, and bring on the objects whose Events a broker refuses
     #[command(after_long_help = SUBSCRIPTION_EXAMPLES)]
     Subscription(SubscriptionArgs),
     /// Send the dead letters of a Subscription again
@@ -111,6 +121,18 @@ Examples:
   tidings watch deployments.apps -A         in all namespaces
   tidings watch pods -n kube-system -o json | jq .type";
 
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  tidings check orders.yaml
+  tidings check deploy/                     its .yaml, .yml and .json files
+  helm template ./chart | tidings check -
+  tidings check deploy/ -o json | jq -r '.resources[].errors[].message'
+
+Exit codes:
+  0  nothing is wrong; there may be warnings
+  1  there is an error or, with --strict, a warning
+  2  the command line is wrong, or a file cannot be read";
+
 const STATE_EXAMPLES: &str = "\
 Examples:
   tidings state inspect --state-dir /var/lib/tidings
@@ -121,12 +143,12 @@ A state that a bridge uses is left alone: stop the bridge first.";
 
 const SUBSCRIPTION_EXAMPLES: &str = "\
 Examples:
-  kubectl get subscription orders -o jsonpath='{.status.blocked}'
+  tidings subscription status orders -n shop            how it is doing, and what is blocked
   tidings subscription retry orders -n shop             everything that is blocked
   tidings subscription retry orders -n shop --key shop/milk
   tidings subscription skip orders -n shop --key shop/milk
 
-Needs the rights to get and patch the Subscription.";
+Needs the right to get the Subscription and, for retry and skip, to patch it.";
 
 const REDRIVE_EXAMPLES: &str = "\
 Examples:
@@ -169,6 +191,31 @@ pub(crate) struct WatchArgs {
     pub(crate) log_level: String,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Files of YAML or JSON, folders of such files, or - for standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The namespace they would be applied to, where they name none
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    pub(crate) namespace: String,
+    /// Warnings count as errors
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Lines for people, or one JSON document
+    #[arg(short, long, value_enum, default_value_t = TextOrJson::Text)]
+    pub(crate) output: TextOrJson,
+}
+
+/// For whom it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TextOrJson {
+    /// For people
+    Text,
+    /// One document for programs
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -217,9 +264,14 @@ pub(crate) struct SubscriptionArgs {
     pub(crate) command: SubscriptionCommand,
 }
 
-/// What to do about what is blocked.
+/// What to do with a Subscription.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SubscriptionCommand {
+    /// Show how it is doing, and what can be done about what is wrong
+    ///
+    /// Its conditions, what is still to be done, what is blocked and the way out, the last gap and the last error. The exit code
+    /// is 0 when it delivers (the condition Delivering is True), else 1.
+    Status(StatusArgs),
     /// Try again what the broker refused
     ///
     /// Waits for what comes of it, and says it per object; the exit code is 1 when something is refused again.
@@ -240,6 +292,21 @@ pub(crate) enum SubscriptionCommand {
         #[arg(long, value_name = "KEY")]
         key: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Its name
+    #[arg(value_name = "SUBSCRIPTION")]
+    pub(crate) name: String,
+    /// Its namespace, instead of the current context's
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// A page for people, or one JSON document
+    #[arg(short, long, value_enum, default_value_t = TextOrJson::Text)]
+    pub(crate) output: TextOrJson,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
 }
 
 /// Which Subscription.

@@ -2,6 +2,7 @@
 
 mod args;
 mod bridge;
+mod check;
 mod cluster;
 mod logs;
 mod memory;
@@ -28,10 +29,15 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<output::Told>() => ExitCode::FAILURE,
         Err(error) => {
             output::error(&error, error.downcast_ref::<cluster::Error>().map(cluster::Error::advice));
-            // Settings are part of the usage, wherever they are given.
-            if error.is::<load::Error>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+            // Settings are part of the usage, wherever they are given, and so are names of files.
+            if error.is::<load::Error>() || error.is::<check::Error>() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -41,6 +47,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Bridge(args) => bridge::run(args),
         Command::Webhook(args) => webhook::run(args),
         Command::Watch(args) => watch::run(args),
+        Command::Check(args) => check::run(args),
         Command::State(args) => state::run(args),
         Command::Subscription(args) => subscription::run(args),
         Command::Redrive(args) => redrive::run(args),

@@ -12,14 +12,7 @@ use tidings_bridge::state::inspect::{StateReader, Unsettled, WatchContents, set_
 use tidings_core::watch::saved::Head;
 
 use crate::args::{Cli, StateArgs, StateCommand};
-use crate::output;
-
-/// Bold, red and plain on a terminal, nothing elsewhere.
-struct Style {
-    bold: &'static str,
-    red: &'static str,
-    plain: &'static str,
-}
+use crate::output::{self, Style, grouped};
 
 pub(crate) fn run(args: StateArgs) -> Result<()> {
     let StateArgs { command } = args;
@@ -92,7 +85,7 @@ fn sound(reader: &StateReader) -> Result<()> {
 }
 
 fn summary(folder: &Path, reader: &mut StateReader, style: &Style) -> String {
-    let Style { bold, red, plain } = style;
+    let Style { bold, red, plain, .. } = style;
     let mut watches = String::new();
     for contents in reader.watches() {
         watches += &watch(reader, &contents, style);
@@ -169,38 +162,12 @@ fn size(bytes: u64) -> String {
     format!("{}.{} {name}", tenths / 10, tenths % 10)
 }
 
-/// `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-// === impl Style ===
-
-impl Style {
-    fn of_stdout() -> Self {
-        if io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) {
-            Self { bold: "\x1b[1m", red: "\x1b[31m", plain: "\x1b[0m" }
-        } else {
-            Self { bold: "", red: "", plain: "" }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_for_people() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    fn sizes_are_written_for_people() {
         let sizes = [0, 1023, 1024, 1536, 4 << 30].map(size);
         assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "4.0 GiB"]);
     }

@@ -1,7 +1,9 @@
-//! `tidings subscription`: the way out for objects whose Events a broker refuses.
+//! `tidings subscription`: how one is doing, and the way out for objects whose Events a broker refuses.
 //!
 //! What is ordered stands at the Subscription, as an annotation, and the bridge does it: so it takes no more than the right
 //! to edit that Subscription, and works from anywhere.
+
+mod status;
 
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -36,6 +38,7 @@ struct Place {
 pub(crate) fn run(args: SubscriptionArgs) -> Result<()> {
     shutdown::run(async {
         match args.command {
+            SubscriptionCommand::Status(args) => status::run(args).await,
             SubscriptionCommand::Retry { subscription, key } => {
                 retry(&Place::of(subscription).await?, key.as_deref()).await
             }

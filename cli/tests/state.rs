@@ -83,7 +83,7 @@ fn inspect_answers_what_an_operator_asks() {
     let (code, told, error) = state(folder.path(), &["inspect"]);
     assert_eq!((code, error.as_str()), (Some(0), ""));
     for part in [
-        "schema   1",
+        "schema   2",
         "cluster  uid-of-kube-system",
         "damage   none",
         "Order (example.com/v1)",
@@ -153,7 +153,7 @@ fn of_a_damaged_state_the_rest_is_shown_and_saved() {
     let (code, told, error) = state(folder.path(), &["inspect"]);
     assert_eq!(code, Some(1));
     assert!(error.starts_with("error: the state is damaged: "), "{error}");
-    assert!(told.contains("schema   1"), "{told}");
+    assert!(told.contains("schema   2"), "{told}");
 }
 
 #[test]

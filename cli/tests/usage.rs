@@ -31,12 +31,21 @@ fn help_shows_commands_examples_and_exit_codes() {
     let output = tidings(["--help"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     let help = stdout(&output);
-    for part in
-        ["bridge", "webhook", "watch", "state", "redrive", "crds", "completions", "Examples:", "Exit codes:"]
-    {
+    for part in [
+        "bridge",
+        "webhook",
+        "watch",
+        "check",
+        "state",
+        "redrive",
+        "crds",
+        "completions",
+        "Examples:",
+        "Exit codes:",
+    ] {
         assert!(help.contains(part), "{part} is not in\n{help}");
     }
-    for command in ["bridge", "webhook", "watch", "state", "redrive", "crds", "completions"] {
+    for command in ["bridge", "webhook", "watch", "check", "state", "redrive", "crds", "completions"] {
         let output = tidings([command, "--help"]).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{command}");
         assert!(stdout(&output).contains("Example"), "{command} --help has no example");

@@ -118,6 +118,9 @@ impl SinkSettings {
         if given == 0 && reference.is_none() {
             errors.push(FieldError::new(path, format!("`ref` or one of {} is needed", Self::KINDS)));
         }
+        if let Some(reference) = reference {
+            reference.check(&format!("{path}.ref"), &mut errors);
+        }
         let mut connection = None;
         let mut address = None;
         let both = |own: bool, field: &str, errors: &mut FieldErrors| {
@@ -161,7 +164,10 @@ impl SinkSettings {
             address = http.address(&path, &mut errors).map(ValidAddress::Http);
         }
         if let Some(stdout) = stdout {
-            both(true, "stdout", &mut errors);
+            if reference.is_some() {
+                errors
+                    .push(FieldError::new(format!("{path}.stdout"), "standard output needs no Sink (`ref`)"));
+            }
             connection = Some(ValidConnection::Stdout);
             address = Some(ValidAddress::Stdout(stdout.validate()));
         }
@@ -173,6 +179,28 @@ impl SinkSettings {
         match via {
             Some(via) if errors.is_empty() => Ok(ValidSink { via, address }),
             _ => Err(errors),
+        }
+    }
+}
+
+// === impl SinkReference ===
+
+impl SinkReference {
+    /// Adds what is wrong with it, at `path`.
+    fn check(&self, path: &str, errors: &mut FieldErrors) {
+        let Self { namespace, name } = self;
+        let ends = |text: &str| text.starts_with(['-', '.']) || text.ends_with(['-', '.']);
+        let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if let Some(namespace) = namespace
+            && (!(1..=63).contains(&namespace.len()) || !namespace.bytes().all(legal) || ends(namespace))
+        {
+            let problem = format!("{namespace:?} is not the name of a namespace");
+            errors.push(FieldError::new(format!("{path}.namespace"), problem));
+        }
+        let dotted = |byte: u8| legal(byte) || byte == b'.';
+        if !(1..=253).contains(&name.len()) || !name.bytes().all(dotted) || ends(name) {
+            errors
+                .push(FieldError::new(format!("{path}.name"), format!("{name:?} is not the name of a Sink")));
         }
     }
 }
@@ -257,6 +285,11 @@ mod tests {
             (r#"{"nats": {}}"#, "spec.sink.nats.servers: "),
             (r#"{"ref": {"name": "company"}, "kafka": {"linger": "1ms"}}"#, "spec.sink.kafka: "),
             (r#"{"kafka": {}}"#, "spec.sink.kafka.brokers: "),
+            (r#"{"ref": {"name": "Company"}}"#, "spec.sink.ref.name: \"Company\" is not"),
+            (
+                r#"{"ref": {"name": "company", "namespace": "a.b"}}"#,
+                "spec.sink.ref.namespace: \"a.b\" is not",
+            ),
         ] {
             let errors = validate(sink).unwrap_err();
             assert!(errors.len() == 1 && errors[0].starts_with(path), "{sink}: {errors:?}");

@@ -36,6 +36,8 @@ pub enum Reason {
     Reconcile,
     /// The Subscription's own selection was edited.
     Selection,
+    /// A change of the object itself, of its labels, brought it into the selection.
+    Entered,
 }
 
 /// The time in Unix seconds at which a rewind of the cluster's history was noticed; zero before any.
@@ -78,7 +80,7 @@ pub enum Content {
     },
 }
 
-/// A set of change kinds, as `spec.on` names them.
+/// A set of change kinds, as `spec.on` names them; and whether only updates of the generation count, as `spec.changed` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ChangeKinds(u8);
@@ -116,7 +118,7 @@ impl Reason {
             Self::Watch => "watch",
             Self::Snapshot => "snapshot",
             Self::Reconcile => "reconcile",
-            Self::Selection => "selection",
+            Self::Selection | Self::Entered => "selection",
         }
     }
 }
@@ -185,10 +187,24 @@ impl Change {
 impl ChangeKinds {
     /// Every kind: the default of a Subscription.
     pub const ALL: Self = Self(0b1_1111);
+    /// No kind has this bit.
+    const GENERATION: u8 = 1 << 7;
 
     /// Exactly these kinds.
     pub fn of(kinds: impl IntoIterator<Item = ChangeKind>) -> Self {
         Self(kinds.into_iter().fold(0, |set, kind| set | 1 << kind as u8))
+    }
+
+    /// The same, and of updates only those that change `metadata.generation`: what is desired, not what is reported.
+    #[must_use]
+    pub fn of_generations(self) -> Self {
+        Self(self.0 | Self::GENERATION)
+    }
+
+    /// Whether an update counts from the generation `before` (zero where it is not known) to `now`. Where a resource has no
+    /// generations, every update does.
+    pub fn counts(self, before: u64, now: Option<u64>) -> bool {
+        self.0 & Self::GENERATION == 0 || now != Some(before)
     }
 
     /// Whether `kind` is one of them.

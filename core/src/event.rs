@@ -13,10 +13,32 @@ use bytes::Bytes;
 use crate::change::{Change, ChangeKind, Content, Epoch, Reason};
 use crate::delivery::Rejection;
 use crate::object::{ObjectKey, ResourceVersion, Uid};
-use crate::route::{Resource, Route};
+use crate::route::Resource;
 
+/// The version of `CloudEvents`.
+const SPEC_VERSION: &str = "1.0";
 /// The content type of every Event's data.
 pub const DATA_CONTENT_TYPE: &str = "application/json";
+
+/// The attributes that Events have when they are told, in the order of [`Event::attributes`].
+pub const ATTRIBUTES: [&str; 16] = [
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "datacontenttype",
+    "partitionkey",
+    "sequence",
+    "subscription",
+    "k8suid",
+    "k8sgeneration",
+    "reason",
+    "gap",
+    "gapmissed",
+    "traceparent",
+];
 
 /// What types begin with, each once for every kind of Change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,9 +138,9 @@ impl Types {
 // === impl EventContext ===
 
 impl EventContext {
-    /// The context of `route`'s Events on `resource` in the cluster called `cluster` (a configured name or
-    /// the uid of kube-system).
-    pub fn new(cluster: &str, route: &Route, resource: &Resource) -> Self {
+    /// The context of the Events on `resource` that the Subscription called `subscription`, with this uid, has in the cluster
+    /// called `cluster` (a configured name or the uid of kube-system).
+    pub fn new(cluster: &str, subscription: &Arc<str>, uid: &Arc<str>, resource: &Resource) -> Self {
         let source = if resource.group.is_empty() {
             format!("/clusters/{cluster}/apis/core/{}", resource.plural)
         } else {
@@ -133,8 +155,8 @@ impl EventContext {
         Self {
             source,
             types: Types::new(&type_prefix),
-            subscription: route.subscription.clone(),
-            subscription_uid: route.uid.clone(),
+            subscription: subscription.clone(),
+            subscription_uid: uid.clone(),
             resource: resource.clone(),
         }
     }
@@ -188,37 +210,33 @@ impl Event {
         &self.context.types.0[self.change as usize]
     }
 
+    /// One of [`ATTRIBUTES`], where this Event has it.
+    pub fn attribute(&self, name: &str) -> Option<Cow<'_, str>> {
+        let borrowed = |text| Some(Cow::Borrowed(text));
+        match name {
+            "specversion" => borrowed(SPEC_VERSION),
+            "id" => borrowed(&self.id),
+            "source" => borrowed(&self.context.source),
+            "type" => borrowed(self.event_type()),
+            "subject" | "partitionkey" => borrowed(self.key.as_str()),
+            "time" => self.time.as_deref().map(Cow::Borrowed),
+            "datacontenttype" => borrowed(DATA_CONTENT_TYPE),
+            "sequence" => borrowed(&self.sequence),
+            "subscription" => borrowed(&self.context.subscription),
+            "k8suid" => Some(Cow::Owned(self.uid.to_string())),
+            "k8sgeneration" => self.generation.map(|generation| Cow::Owned(generation.to_string())),
+            "reason" => borrowed(self.reason.as_str()),
+            "gap" => self.gap.then_some(Cow::Borrowed("true")),
+            "gapmissed" => (self.gap_missed > 0).then(|| Cow::Owned(self.gap_missed.to_string())),
+            "traceparent" => borrowed(&self.traceparent),
+            _ => None,
+        }
+    }
+
     /// Every attribute but the data, in a fixed order, required ones first, as encoders write them.
     pub fn attributes(&self) -> Vec<(&'static str, Cow<'_, str>)> {
-        let mut attributes = Vec::with_capacity(16);
-        attributes.extend([
-            ("specversion", Cow::Borrowed("1.0")),
-            ("id", Cow::Borrowed(self.id.as_str())),
-            ("source", Cow::Borrowed(self.context.source.as_str())),
-            ("type", Cow::Borrowed(self.event_type())),
-            ("subject", Cow::Borrowed(self.key.as_str())),
-        ]);
-        if let Some(time) = &self.time {
-            attributes.push(("time", Cow::Borrowed(&**time)));
-        }
-        attributes.extend([
-            ("datacontenttype", Cow::Borrowed(DATA_CONTENT_TYPE)),
-            ("partitionkey", Cow::Borrowed(self.key.as_str())),
-            ("sequence", Cow::Borrowed(self.sequence.as_str())),
-            ("subscription", Cow::Borrowed(&*self.context.subscription)),
-            ("k8suid", Cow::Owned(self.uid.to_string())),
-        ]);
-        if let Some(generation) = self.generation {
-            attributes.push(("k8sgeneration", Cow::Owned(generation.to_string())));
-        }
-        attributes.push(("reason", Cow::Borrowed(self.reason.as_str())));
-        if self.gap {
-            attributes.push(("gap", Cow::Borrowed("true")));
-        }
-        if self.gap_missed > 0 {
-            attributes.push(("gapmissed", Cow::Owned(self.gap_missed.to_string())));
-        }
-        attributes.push(("traceparent", Cow::Borrowed(&*self.traceparent)));
+        let mut attributes = Vec::with_capacity(ATTRIBUTES.len());
+        attributes.extend(ATTRIBUTES.iter().filter_map(|name| Some((*name, self.attribute(name)?))));
         if let Some(death) = &self.death {
             attributes.extend([
                 ("deadletterreason", Cow::Borrowed(death.reason)),

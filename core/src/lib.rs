@@ -3,7 +3,8 @@
 //! ```text
 //! lines from the API server              (bridge)
 //!   └► watch      which Change is it, compared with Known?
-//!        └► route      which Subscriptions select it?
+//!        └► route      which Subscriptions select it? (selection)
+//!             └► filter     which of its members' Changes does it hear of?
 //!             └► event      the CloudEvent that tells it
 //!                  └► delivery   which Message is tried when, in order per key?
 //!                       └► cursor     up to where is everything settled?
@@ -18,6 +19,10 @@ pub mod known;
 pub mod watch;
 
 pub mod route;
+
+pub mod selection;
+
+pub mod filter;
 
 pub mod event;
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::selection::Labels;
+
 /// What an object takes in memory besides its body, with what is kept around it while it waits, in bytes.
 pub(crate) const AROUND: usize = 640;
 /// Of a body, what an allocator adds at most by rounding up.
@@ -55,6 +57,9 @@ pub struct Meta {
     pub deleted: Option<Box<str>>,
     /// The annotation `traceparent` (W3C Trace Context), when the writer of the object set one.
     pub traceparent: Option<Box<str>>,
+    /// `metadata.labels`. Nobody needs them when it is decided who is told, so they are not stored.
+    #[serde(skip)]
+    pub labels: Labels,
 }
 
 /// One version of an object.
@@ -86,6 +91,7 @@ impl Meta {
             modified: None,
             deleted: None,
             traceparent: None,
+            labels: Labels::default(),
         }
     }
 }

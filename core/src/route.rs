@@ -3,14 +3,15 @@
 //! Before: core/src/watch.rs
 //! Next: core/src/event.rs
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::change::ChangeKinds;
-use crate::object::ObjectKey;
+use crate::filter::Filter;
+use crate::selection::Selection;
 
 /// A resource as the API server serves it: group, version and the plural name in the path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,24 +52,8 @@ pub struct Route {
     pub selections: BTreeMap<Kind, Selection>,
     /// The kinds of Change it wants to hear of.
     pub on: ChangeKinds,
-}
-
-/// Which objects of one kind are members of a Subscription.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Selection {
-    /// In which namespaces.
-    pub namespaces: Namespaces,
-}
-
-/// A set of namespaces.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Namespaces {
-    /// Every namespace.
-    All,
-    /// Just these. Cluster-scoped objects are selected whatever stands here.
-    Only(BTreeSet<String>),
-    /// None, nor any cluster-scoped object: a kind that is not selected any more.
-    None,
+    /// Which of those.
+    pub filter: Arc<Filter>,
 }
 
 // === impl Resource ===
@@ -115,64 +100,9 @@ impl fmt::Display for Kind {
     }
 }
 
-// === impl Selection ===
-
-impl Selection {
-    /// Every object of the kind.
-    pub const ALL: Self = Self { namespaces: Namespaces::All };
-
-    /// No object of the kind.
-    pub const NOTHING: Self = Self { namespaces: Namespaces::None };
-
-    /// Whether the object is a member.
-    pub fn selects(&self, key: &ObjectKey) -> bool {
-        match &self.namespaces {
-            Namespaces::All => true,
-            Namespaces::None => false,
-            // What lives in no namespace is not kept out by their names.
-            Namespaces::Only(names) => key.namespace().is_none_or(|namespace| names.contains(namespace)),
-        }
-    }
-
-    /// What either selects: two sources of one kind in one Subscription are one Selection.
-    #[must_use]
-    pub fn union(self, other: Self) -> Self {
-        let namespaces = match (self.namespaces, other.namespaces) {
-            (Namespaces::Only(mut left), Namespaces::Only(right)) => {
-                left.extend(right);
-                Namespaces::Only(left)
-            }
-            (Namespaces::None, other) | (other, Namespaces::None) => other,
-            _ => Namespaces::All,
-        };
-        Self { namespaces }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn only(names: &[&str]) -> Selection {
-        Selection { namespaces: Namespaces::Only(names.iter().map(ToString::to_string).collect()) }
-    }
-
-    #[test]
-    fn a_namespace_selects_its_objects_only() {
-        let shop = only(&["shop"]);
-        assert!(shop.selects(&ObjectKey::new(Some("shop"), "a")));
-        assert!(!shop.selects(&ObjectKey::new(Some("shop-2"), "a")));
-        assert!(shop.selects(&ObjectKey::new(None, "node")));
-        assert!(Selection::ALL.selects(&ObjectKey::new(None, "node")));
-    }
-
-    #[test]
-    fn two_sources_of_a_kind_add_up() {
-        assert_eq!(only(&["a"]).union(only(&["b"])), only(&["a", "b"]));
-        assert_eq!(only(&["a"]).union(Selection::ALL), Selection::ALL);
-        assert_eq!(only(&["a"]).union(Selection::NOTHING), only(&["a"]));
-        assert!(!Selection::NOTHING.selects(&ObjectKey::new(None, "node")));
-    }
 
     #[test]
     fn kinds_and_resources_read_as_kubectl_spells_them() {

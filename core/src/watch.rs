@@ -22,7 +22,7 @@ use std::sync::Arc;
 use crate::change::{Change, ChangeKinds, Epoch};
 use crate::known::{Known, Slot};
 use crate::object::{Meta, Object, ObjectKey, ResourceVersion};
-use crate::route::Selection;
+use crate::selection::Selection;
 use backfill::{Answer, Ask, Backfill};
 use follower::{Followers, Phase};
 use saved::Doubts;

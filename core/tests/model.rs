@@ -20,10 +20,14 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use world::{Action, World};
 
+/// How many selections `world.rs` has.
+const SELECTIONS: usize = 7;
+
 /// Actions in the proportions that lead somewhere: most of the time things are written and read.
 fn any_action() -> impl Strategy<Value = Action> {
     prop_oneof![
         12 => (0..6_usize).prop_map(Action::Write),
+        6 => (0..6_usize).prop_map(Action::Relabel),
         4 => (0..6_usize).prop_map(Action::Delete),
         3 => (0..6_usize).prop_map(Action::Recreate),
         2 => Just(Action::WriteElsewhere),
@@ -35,8 +39,8 @@ fn any_action() -> impl Strategy<Value = Action> {
         1 => (1..12_u64).prop_map(Action::Rewind),
         1 => Just(Action::Bookmark),
         2 => Just(Action::Repeat),
-        2 => (0..3_usize, 0..4_usize).prop_map(|(who, what)| Action::Join(who, what)),
-        2 => (0..3_usize, 0..4_usize).prop_map(|(who, what)| Action::Edit(who, what)),
+        2 => (0..3_usize, 0..SELECTIONS).prop_map(|(who, what)| Action::Join(who, what)),
+        2 => (0..3_usize, 0..SELECTIONS).prop_map(|(who, what)| Action::Edit(who, what)),
         1 => (0..3_usize).prop_map(Action::Leave),
         1 => any::<bool>().prop_map(Action::Garble),
     ]
@@ -67,6 +71,7 @@ fn any_action_with_answers(action: impl Strategy<Value = Action>) -> impl Strate
 fn any_harmless_action() -> impl Strategy<Value = Action> {
     prop_oneof![
         12 => (0..6_usize).prop_map(Action::Write),
+        6 => (0..6_usize).prop_map(Action::Relabel),
         4 => (0..6_usize).prop_map(Action::Delete),
         3 => (0..6_usize).prop_map(Action::Recreate),
         2 => Just(Action::WriteElsewhere),
@@ -77,8 +82,8 @@ fn any_harmless_action() -> impl Strategy<Value = Action> {
         1 => Just(Action::Bookmark),
         2 => Just(Action::Repeat),
         8 => (1..3_usize).prop_map(Action::ReadList),
-        1 => (1..3_usize, 0..4_usize).prop_map(|(who, what)| Action::Join(who, what)),
-        2 => (1..3_usize, 0..4_usize).prop_map(|(who, what)| Action::Edit(who, what)),
+        1 => (1..3_usize, 0..SELECTIONS).prop_map(|(who, what)| Action::Join(who, what)),
+        2 => (1..3_usize, 0..SELECTIONS).prop_map(|(who, what)| Action::Edit(who, what)),
         1 => (1..3_usize).prop_map(Action::Leave),
     ]
 }
@@ -179,6 +184,22 @@ mod remembered {
         actions.extend([Action::ReadList(1); 4]);
         actions.extend([Action::Break, Action::Compact, Action::Delete(1), Action::Read, Action::Read]);
         run(&actions);
+    }
+
+    #[test]
+    fn what_a_list_told_and_a_snapshot_could_not_name_has_a_gap_after_it() {
+        use Action::{Break, Compact, Edit, Garble, Join, Read, Write};
+        let mut actions =
+            vec![Read, Join(0, 2), Write(0), Read, Break, Write(3), Compact, Action::ReadList(0)];
+        actions.extend([Write(0), Garble(false), Write(3), Read, Read, Edit(0, 0), Write(3), Write(0), Read]);
+        World::new(0).live(actions);
+    }
+
+    #[test]
+    fn what_a_list_shows_to_have_left_is_not_brought_back_by_the_stream() {
+        use Action::{Edit, Join, Read, Relabel, Write};
+        run(&[Join(0, 0), Write(0), Read, Write(0), Write(0), Edit(0, 5), Relabel(0)]);
+        run(&[Join(2, 2), Relabel(3), Read, Read, Read, Write(3), Relabel(3), Edit(2, 4)]);
     }
 
     fn run_mortal(actions: &[Action]) {

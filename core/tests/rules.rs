@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tidings_core::change::ChangeKinds;
 use tidings_core::known::Slot;
 use tidings_core::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
-use tidings_core::route::Selection;
+use tidings_core::selection::Selection;
 use tidings_core::watch::{Effect, Input, Plan, Watch};
 
 const FIRST: Slot = Slot(0);
@@ -28,7 +28,7 @@ fn step(watch: &mut Watch, input: Input) -> Vec<Effect> {
 }
 
 fn join(slot: Slot) -> Input {
-    Input::Join { slot, selection: Selection::ALL, on: ChangeKinds::ALL }
+    Input::Join { slot, selection: Selection::all(), on: ChangeKinds::ALL }
 }
 
 /// What is told to `slot`, as `kind name uid`, with `gap` where that is marked.

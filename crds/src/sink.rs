@@ -1,11 +1,13 @@
 //! `Sink`: a connection to a broker, with its credentials, for the Subscriptions that name it.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, LabelSelectorRequirement};
 use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tidings_config::field_error::{FieldError, FieldErrors};
 use tidings_config::sink::ConnectionSettings;
+use tidings_config::sink::valid::ValidConnection;
 
 use crate::schema::refuse_null;
 
@@ -100,6 +102,15 @@ pub enum From {
     Selector,
 }
 
+/// A Sink that can be used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidSinkSpec {
+    /// The connection.
+    pub connection: ValidConnection,
+    /// Whose Subscriptions may name it.
+    pub allowed: AllowedNamespaces,
+}
+
 /// How it goes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -124,5 +135,116 @@ impl Sink {
     /// The definition that makes an API server serve Sinks.
     pub fn definition() -> CustomResourceDefinition {
         refuse_null(Self::crd())
+    }
+}
+
+// === impl SinkSpec ===
+
+impl SinkSpec {
+    /// What the Sink means, or every mistake in it.
+    pub fn validate(&self) -> Result<ValidSinkSpec, FieldErrors> {
+        let Self { connection, allowed_namespaces } = self;
+        let mut errors = FieldErrors::new();
+        let connection = connection.validate("spec").map_err(|mistakes| errors.extend(mistakes));
+        let allowed = allowed_namespaces.clone().unwrap_or_default();
+        allowed.check("spec.allowedNamespaces", &mut errors);
+        match connection {
+            Ok(connection) if errors.is_empty() => Ok(ValidSinkSpec { connection, allowed }),
+            _ => Err(errors),
+        }
+    }
+}
+
+// === impl AllowedNamespaces ===
+
+impl AllowedNamespaces {
+    /// Whether a Subscription of `namespace` may name a Sink that is in `own`; nothing where the labels of the namespace
+    /// decide.
+    pub fn allows(&self, own: &str, namespace: &str) -> Option<bool> {
+        match self.from {
+            _ if own == namespace => Some(true),
+            From::Same => Some(false),
+            From::All => Some(true),
+            From::Selector => None,
+        }
+    }
+
+    fn check(&self, path: &str, errors: &mut FieldErrors) {
+        let Self { from, selector } = self;
+        match (from, selector) {
+            (From::Selector, None) => {
+                let problem = "is needed with `from: Selector`: the labels of the namespaces that are let in";
+                errors.push(FieldError::new(format!("{path}.selector"), problem));
+            }
+            (From::Same | From::All, Some(_)) => {
+                let problem = format!("belongs to `from: Selector`, and not to `from: {from:?}`");
+                errors.push(FieldError::new(format!("{path}.selector"), problem));
+            }
+            _ => {}
+        }
+        let expressions = selector.iter().flat_map(|selector| selector.match_expressions.iter().flatten());
+        for (index, LabelSelectorRequirement { key: _, operator, values }) in expressions.enumerate() {
+            let path = format!("{path}.selector.matchExpressions[{index}]");
+            let given = values.as_ref().is_some_and(|values| !values.is_empty());
+            let problem = match (&**operator, given) {
+                ("In" | "NotIn", true) | ("Exists" | "DoesNotExist", false) => continue,
+                ("In" | "NotIn", false) => ("values", format!("at least one is needed with {operator}")),
+                ("Exists" | "DoesNotExist", true) => ("values", format!("there are none with {operator}")),
+                _ => ("operator", format!("{operator:?} is none of In, NotIn, Exists, DoesNotExist")),
+            };
+            errors.push(FieldError::new(format!("{path}.{}", problem.0), problem.1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn validate(allowed: Value) -> Result<ValidSinkSpec, Vec<String>> {
+        let spec = json!({"nats": {"servers": ["nats://a"]}, "allowedNamespaces": allowed});
+        let spec: SinkSpec = serde_json::from_value(spec).unwrap();
+        spec.validate().map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_selector_is_one_that_can_be_read() {
+        let with = |operator: &str, values: Value| {
+            let expression = json!({"key": "team", "operator": operator, "values": values});
+            validate(json!({"from": "Selector", "selector": {"matchExpressions": [expression]}}))
+        };
+        for (operator, values) in [("In", json!(["a"])), ("NotIn", json!(["a"])), ("Exists", json!([]))] {
+            assert!(with(operator, values).is_ok(), "{operator}");
+        }
+        let path = "spec.allowedNamespaces.selector";
+        for (operator, values, expected) in [
+            ("In", json!([]), "values: at least one is needed with In"),
+            ("Exists", json!(["a"]), "values: there are none with Exists"),
+            ("in", json!(["a"]), "operator: \"in\" is none of In, NotIn, Exists, DoesNotExist"),
+        ] {
+            let expected = format!("{path}.matchExpressions[0].{expected}");
+            assert_eq!(with(operator, values).unwrap_err(), [expected]);
+        }
+        let labels = json!({"matchLabels": {"a": "b"}});
+        for wrong in [json!({"from": "Selector"}), json!({"from": "All", "selector": labels})] {
+            let told = validate(wrong).unwrap_err();
+            assert!(told.len() == 1 && told[0].starts_with(&format!("{path}: ")), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn its_own_namespace_is_always_let_in() {
+        let allowed = |from: &str| AllowedNamespaces {
+            from: serde_json::from_value(json!(from)).unwrap(),
+            selector: None,
+        };
+        for from in ["Same", "All", "Selector"] {
+            assert_eq!(allowed(from).allows("ops", "ops"), Some(true));
+        }
+        assert_eq!(allowed("Same").allows("ops", "shop"), Some(false));
+        assert_eq!(allowed("All").allows("ops", "shop"), Some(true));
+        assert_eq!(allowed("Selector").allows("ops", "shop"), None);
     }
 }

@@ -1,6 +1,8 @@
 //! `Subscription`: which changes of which objects go where, and how that goes.
 
+pub mod filter;
 pub mod orders;
+pub mod selector;
 pub mod status;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -10,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use tidings_config::sink::{ContentMode, SinkSettings};
 use tidings_core::change::ChangeKind;
 
+use self::filter::Filter;
+use self::selector::LabelSelector;
 use self::status::SubscriptionStatus;
 use crate::schema::refuse_null;
 
@@ -82,6 +86,14 @@ pub struct SubscriptionSpec {
     #[serde(default = "ChangeType::all")]
     #[schemars(length(min = 1, max = 5), extend("x-kubernetes-list-type" = "set"))]
     pub on: Vec<ChangeType>,
+    /// Which updates to send: every new version unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Changed>,
+    /// What else is demanded of an Event: all of these. What they leave out is settled; who is selected does not change by
+    /// it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub filters: Vec<Filter>,
     /// What an Event looks like.
     #[serde(default)]
     pub event: EventSettings,
@@ -102,7 +114,7 @@ pub struct SubscriptionSpec {
     pub suspend: bool,
 }
 
-/// Objects of one kind.
+/// Objects of one kind: those for which everything that is given is true.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -129,6 +141,18 @@ pub struct Source {
     /// do not live in namespaces: all their objects are selected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<SourceNamespaces>,
+    /// The names of the objects that are selected: any unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(min = 1, max = 253), regex(pattern = "^[^/%]+$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub names: Option<Vec<String>>,
+    /// The labels of the objects that are selected: any unless given. An object whose labels change enters the selection
+    /// (`Added`) or leaves it (`Left`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_selector: Option<LabelSelector>,
 }
 
 /// At most one of its fields; the Subscription's own namespace if none.
@@ -165,6 +189,15 @@ pub enum ChangeType {
     Deleted,
     /// The object exists on, but is selected no longer.
     Left,
+}
+
+/// Which updates count.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Changed {
+    /// Only those that change `metadata.generation`: what is desired, and neither `status` nor metadata. Kinds without
+    /// generations have every update sent.
+    pub generation: bool,
 }
 
 /// What an Event looks like.

@@ -3,7 +3,10 @@
 //!
 //! Next: core/src/route.rs
 
-use std::collections::{BTreeMap, BTreeSet};
+mod filters;
+pub(crate) mod names;
+mod sources;
+
 use std::time::Duration;
 
 use kube::ResourceExt;
@@ -13,17 +16,13 @@ use tidings_config::field_error::{FieldError, FieldErrors};
 use tidings_config::sink::valid::{ValidSink, Via};
 use tidings_config::sink::{ContentMode, SinkReference};
 use tidings_core::change::{ChangeKind, ChangeKinds};
-use tidings_core::route::{Kind, Namespaces, Route, Selection};
+use tidings_core::route::Route;
 
+pub use self::sources::{MAX_NAMES, MAX_NAMESPACES, MAX_SOURCES};
 use crate::subscription::{
-    ChangeType, DeliverySettings, EventSettings, OnReject, Oversize, Source, SourceNamespaces, Subscription,
-    SubscriptionSpec,
+    ChangeType, DeliverySettings, EventSettings, OnReject, Oversize, Subscription, SubscriptionSpec,
 };
 
-/// The most sources of one Subscription.
-pub const MAX_SOURCES: usize = 16;
-/// The most namespaces that one source can name.
-pub const MAX_NAMESPACES: usize = 64;
 /// The most Events of one Subscription that may be on their way.
 pub const MAX_IN_FLIGHT: usize = 65_536;
 
@@ -78,8 +77,17 @@ pub fn read<T: DeserializeOwned>(object: &DynamicObject) -> Result<T, FieldError
 
 /// What the Subscription means, or every mistake in it.
 pub fn validate(subscription: &Subscription) -> Result<ValidSubscription, FieldErrors> {
-    let SubscriptionSpec { sources, on, event, sink, delivery, service_account_name, suspend } =
-        &subscription.spec;
+    let SubscriptionSpec {
+        sources,
+        on,
+        changed,
+        filters,
+        event,
+        sink,
+        delivery,
+        service_account_name,
+        suspend,
+    } = &subscription.spec;
     let EventSettings { mode } = event;
     let mut errors = FieldErrors::new();
 
@@ -90,12 +98,15 @@ pub fn validate(subscription: &Subscription) -> Result<ValidSubscription, FieldE
     if namespace.is_empty() {
         errors.push(FieldError::new("metadata.namespace", "is needed"));
     }
-    let selections = check_sources(sources, &namespace, &mut errors);
+    let selections = sources::check(sources, &namespace, &mut errors);
     let on = check_on(on, &mut errors);
+    let on =
+        if changed.as_ref().is_some_and(|changed| changed.generation) { on.of_generations() } else { on };
+    let filter = filters::check(filters, &mut errors);
     let sink = sink.validate("spec.sink").map_err(|mistakes| errors.extend(mistakes)).ok();
     let dead_letter = check_dead_letter(delivery, &mut errors);
     let delivery = check_delivery(delivery, &mut errors);
-    if !is_subdomain(service_account_name) {
+    if !names::is_subdomain(service_account_name) {
         let problem = format!("{service_account_name:?} is not the name of a service account");
         errors.push(FieldError::new("spec.serviceAccountName", problem));
     }
@@ -106,6 +117,7 @@ pub fn validate(subscription: &Subscription) -> Result<ValidSubscription, FieldE
         generation: subscription.metadata.generation.and_then(|g| u64::try_from(g).ok()).unwrap_or_default(),
         selections,
         on,
+        filter: filter.into(),
     };
     match sink {
         Some(sink) if errors.is_empty() => {
@@ -115,102 +127,6 @@ pub fn validate(subscription: &Subscription) -> Result<ValidSubscription, FieldE
         }
         _ => Err(errors),
     }
-}
-
-fn check_sources(sources: &[Source], own: &str, errors: &mut FieldErrors) -> BTreeMap<Kind, Selection> {
-    let path = "spec.sources";
-    if sources.is_empty() {
-        errors.push(FieldError::new(path, "at least one source is needed"));
-    }
-    if sources.len() > MAX_SOURCES {
-        let problem = format!("{} sources are more than the {MAX_SOURCES} that are possible", sources.len());
-        errors.push(FieldError::new(path, problem));
-    }
-    let mut selections: BTreeMap<Kind, Selection> = BTreeMap::new();
-    for (index, Source { api_version, kind, namespaces }) in sources.iter().enumerate() {
-        let path = format!("{path}[{index}]");
-        check_kind(api_version, kind, &path, errors);
-        let namespaces = check_namespaces(namespaces.as_ref(), own, &format!("{path}.namespaces"), errors);
-
-        let (kind, selection) = (Kind::new(api_version, kind), Selection { namespaces });
-        let same = |other: &&Kind| (&other.group, &other.kind) == (&kind.group, &kind.kind);
-        if let Some(other) = selections.keys().find(same).filter(|other| other.version != kind.version) {
-            // Their Events would have the same ids and different data.
-            let problem = format!("is a source in {} already; one version is enough", other.api_version());
-            errors.push(FieldError::new(format!("{path}.apiVersion"), format!("{} {problem}", kind.kind)));
-        }
-        let selection = match selections.remove(&kind) {
-            Some(other) => other.union(selection),
-            None => selection,
-        };
-        selections.insert(kind, selection);
-    }
-    selections
-}
-
-fn check_kind(api_version: &str, kind: &str, path: &str, errors: &mut FieldErrors) {
-    let (group, version) = match api_version.split_once('/') {
-        Some((group, version)) => (Some(group), version),
-        None => (None, api_version),
-    };
-    let is_group =
-        group.is_none_or(|group| (1..=253).contains(&group.len()) && group.split('.').all(is_label));
-    if !is_group || !is_label(version) || version.starts_with(|c: char| c.is_ascii_digit()) {
-        let problem = format!("{api_version:?} is not `group/version` or, for the core group, `version`");
-        errors.push(FieldError::new(format!("{path}.apiVersion"), problem));
-    }
-    if !is_label(&kind.to_ascii_lowercase()) || kind.starts_with(|c: char| c.is_ascii_digit()) {
-        let problem = format!("{kind:?} is not a kind like `Todo`");
-        errors.push(FieldError::new(format!("{path}.kind"), problem));
-    }
-    if group.is_none() && kind == "Secret" {
-        let problem = "Secrets cannot be a source: their content would go to a broker";
-        errors.push(FieldError::new(path, problem));
-    }
-    if group == Some("tidings.dev") {
-        let problem = "resources of tidings.dev cannot be a source: their status changes with every Event";
-        errors.push(FieldError::new(path, problem));
-    }
-}
-
-fn check_namespaces(
-    namespaces: Option<&SourceNamespaces>,
-    own: &str,
-    path: &str,
-    errors: &mut FieldErrors,
-) -> Namespaces {
-    let own = || Namespaces::Only(BTreeSet::from([own.to_owned()]));
-    let Some(SourceNamespaces { names, all }) = namespaces else { return own() };
-    match (names, all) {
-        (Some(_), Some(true)) => {
-            errors.push(FieldError::new(path, "names and all exclude each other"));
-            Namespaces::All
-        }
-        (None, Some(true)) => Namespaces::All,
-        (None, Some(false) | None) => own(),
-        (Some(names), Some(false) | None) => check_names(names, &format!("{path}.names"), errors),
-    }
-}
-
-fn check_names(names: &[String], path: &str, errors: &mut FieldErrors) -> Namespaces {
-    if names.is_empty() {
-        let problem = "at least one is needed; without `names`, it is the Subscription's own";
-        errors.push(FieldError::new(path, problem));
-    }
-    if names.len() > MAX_NAMESPACES {
-        let problem = format!("{} are more than the {MAX_NAMESPACES} that are possible", names.len());
-        errors.push(FieldError::new(path, problem));
-    }
-    let mut set = BTreeSet::new();
-    for (index, name) in names.iter().enumerate() {
-        let path = format!("{path}[{index}]");
-        if !is_label(name) {
-            errors.push(FieldError::new(path, format!("{name:?} is not the name of a namespace")));
-        } else if !set.insert(name.clone()) {
-            errors.push(FieldError::new(path, format!("{name:?} is there twice")));
-        }
-    }
-    Namespaces::Only(set)
 }
 
 fn check_on(on: &[ChangeType], errors: &mut FieldErrors) -> ChangeKinds {
@@ -265,19 +181,6 @@ fn check_delivery(delivery: &DeliverySettings, errors: &mut FieldErrors) -> Vali
         max_attempts: attempts.flatten(),
         max_age: age,
     }
-}
-
-/// What Kubernetes calls a DNS subdomain (RFC 1123).
-fn is_subdomain(text: &str) -> bool {
-    (1..=253).contains(&text.len()) && text.split('.').all(is_label)
-}
-
-/// What Kubernetes calls a DNS label (RFC 1123).
-fn is_label(text: &str) -> bool {
-    (1..=63).contains(&text.len())
-        && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-        && !text.starts_with('-')
-        && !text.ends_with('-')
 }
 
 // === impl ValidSubscription ===

@@ -32,7 +32,7 @@ async fn restored(down: bool) {
     let (mut control_plane, nats) = tokio::try_join!(ControlPlane::start(), Nats::start()).unwrap();
     let stage = set(&control_plane, &nats).await;
     let mut bridge =
-        Bridge::start(program().await, &stage.cluster.kubeconfig, &["--flush-interval=10ms"]).await.unwrap();
+        Bridge::start(program().await, stage.cluster.bridge(), &["--flush-interval=10ms"]).await.unwrap();
     stage.says("orders", "Delivering", "True", "Synchronized").await;
     for name in ["milk", "bread", "butter"] {
         stage.write(name, "one").await;
@@ -81,20 +81,20 @@ async fn the_state_of_another_cluster_is_refused_until_it_is_adopted() {
     let (first, second, nats) =
         tokio::try_join!(ControlPlane::start(), ControlPlane::start(), Nats::start()).unwrap();
     let stage = set(&first, &nats).await;
-    let mut bridge = Bridge::start(program().await, &stage.cluster.kubeconfig, &[&state]).await.unwrap();
+    let mut bridge = Bridge::start(program().await, stage.cluster.bridge(), &[&state]).await.unwrap();
     stage.write("milk", "one").await;
     stage.hears(1).await;
     bridge.stop().await.unwrap();
 
     let other = set(&second, &nats).await;
-    let refused = Bridge::start(program().await, &other.cluster.kubeconfig, &[&state]).await;
+    let refused = Bridge::start(program().await, other.cluster.bridge(), &[&state]).await;
     let message = format!("{:#}", refused.unwrap_err());
     let adopt = message.split("--adopt-cluster=").nth(1);
     let uid = adopt.unwrap_or_else(|| panic!("it does not say what to do: {message}"));
 
     let adopt = format!("--adopt-cluster={}", &uid[..36]);
     let arguments: [&str; 2] = [&state, &adopt];
-    let adopted = Bridge::start(program().await, &other.cluster.kubeconfig, &arguments);
+    let adopted = Bridge::start(program().await, other.cluster.bridge(), &arguments);
     let mut adopted = adopted.await.unwrap();
     other.says("orders", "Delivering", "True", "Synchronized").await;
     other.write("bread", "one").await;
@@ -105,5 +105,5 @@ async fn the_state_of_another_cluster_is_refused_until_it_is_adopted() {
     adopted.stop().await.unwrap();
     adopted.start_again().await.unwrap();
     drop(adopted);
-    Bridge::start(program().await, &other.cluster.kubeconfig, &[&state]).await.unwrap();
+    Bridge::start(program().await, other.cluster.bridge(), &[&state]).await.unwrap();
 }

@@ -19,7 +19,7 @@ async fn own() -> (ControlPlane, Nats, Bridge, Folder, Stage) {
     let cluster = Cluster::install(&control_plane).await;
     let folder = Folder::temporary("state").unwrap();
     let state = format!("--state-dir={}", folder.path().join("state").display());
-    let bridge = Bridge::start(program().await, &cluster.kubeconfig, &[&state]).await.unwrap();
+    let bridge = Bridge::start(program().await, cluster.bridge(), &[&state]).await.unwrap();
     let stage = Stage::set(cluster, &nats, "edits").await;
     stage.create_stream().await;
     (control_plane, nats, bridge, folder, stage)

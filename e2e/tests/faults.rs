@@ -24,7 +24,7 @@ async fn own() -> (ControlPlane, Nats, Bridge, Stage) {
 async fn own_with(arguments: &[&str]) -> (ControlPlane, Nats, Bridge, Stage) {
     let (control_plane, nats) = tokio::try_join!(ControlPlane::start(), Nats::start()).unwrap();
     let cluster = Cluster::install(&control_plane).await;
-    let bridge = Bridge::start(program().await, &cluster.kubeconfig, arguments).await.unwrap();
+    let bridge = Bridge::start(program().await, cluster.bridge(), arguments).await.unwrap();
     let stage = Stage::set(cluster, &nats, "faults").await;
     stage.create_stream().await;
     stage.subscribe("orders", |_| ()).await;

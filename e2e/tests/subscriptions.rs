@@ -96,7 +96,7 @@ async fn a_missing_stream_is_said_and_nothing_waits_in_vain_for_it() {
 }
 
 #[tokio::test]
-async fn a_kind_that_is_not_there_is_said_until_it_comes() {
+async fn a_kind_that_is_not_there_or_may_not_be_read_is_said_until_that_changes() {
     let stage = stage("kind").await;
     stage.create_stream().await;
     let group = format!("{}.example.com", stage.namespace);
@@ -113,6 +113,9 @@ async fn a_kind_that_is_not_there_is_said_until_it_comes() {
              schema: {{openAPIV3Schema: {{type: object}}}}\n"
         ),
     );
+    let message = stage.says("notes", "Delivering", "False", "Forbidden").await;
+    assert!(message.contains("cannot") && message.contains("notes"), "{message}");
+    stage.cluster.let_read(&group, "notes");
     stage.says("notes", "Delivering", "True", "Synchronized").await;
     let note = format!("apiVersion: {group}/v1\nkind: Note\nmetadata: {{name: first}}\n");
     stage.cluster.apply(&stage.namespace, &note);

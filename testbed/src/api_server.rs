@@ -6,17 +6,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use k8s_openapi::ByteString;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::{Api, Client, Config};
 use rcgen::KeyPair;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::binaries::Binary;
 use crate::certificates::{Authority, write_secret};
 use crate::component::{Component, Home, Ready, Setup};
 use crate::ports::Port;
 
-/// One API server. There is no controller manager behind it: nothing is garbage collected and namespaces never finish
+/// One API server. Without a controller manager behind it nothing is garbage collected and namespaces never finish
 /// deleting, so a test takes a fresh one.
 #[derive(Debug)]
 pub struct ApiServer {
@@ -27,6 +30,8 @@ pub struct ApiServer {
 
 /// A group that may do everything, without RBAC being asked.
 const MASTERS: &str = "system:masters";
+/// Longer than any test.
+const TOKEN_SECONDS: i64 = 24 * 60 * 60;
 
 // === impl ApiServer ===
 
@@ -65,10 +70,29 @@ impl ApiServer {
     /// Writes a kubeconfig file for `user`, who has no rights but those RBAC gives to that name, to `group` and to
     /// everybody (`system:authenticated`).
     pub fn kubeconfig_for(&self, user: &str, group: Option<&str>) -> Result<PathBuf> {
-        let simple: String = user.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let path = self.folder().join(format!("kubeconfig-{simple}"));
+        let path = self.kubeconfig_named(user);
         write_kubeconfig(&path, self.port(0), &self.authority, user, group)?;
         Ok(path)
+    }
+
+    /// Writes a kubeconfig file with a token of the service account, as its pods have one: for its name and its groups.
+    pub async fn kubeconfig_of(&self, namespace: &str, account: &str) -> Result<PathBuf> {
+        let accounts = Api::<ServiceAccount>::namespaced(client(&self.admin).await?, namespace);
+        let spec =
+            TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
+        let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
+        let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
+        let status = answer.with_context(|| format!("get a token of {namespace}/{account}"))?.status;
+        let token = status.context("an answer without a token")?.token;
+        let path = self.kubeconfig_named(&format!("{namespace}-{account}"));
+        let (server, authority) = (self.port(0), &self.authority);
+        write_secret(&path, &kubeconfig(server, authority, account, &json!({ "token": token })))?;
+        Ok(path)
+    }
+
+    fn kubeconfig_named(&self, user: &str) -> PathBuf {
+        let simple: String = user.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        self.folder().join(format!("kubeconfig-{simple}"))
     }
 }
 
@@ -136,6 +160,15 @@ fn write_kubeconfig(
 ) -> Result<()> {
     let identity =
         authority.client(user, group).with_context(|| format!("create a certificate for {user}"))?;
+    let credentials = json!({
+        "client-certificate-data": base64(&identity.certificate),
+        "client-key-data": base64(&identity.key),
+    });
+    write_secret(path, &kubeconfig(port, authority, user, &credentials))
+}
+
+/// The text of a kubeconfig file of `user`.
+fn kubeconfig(port: u16, authority: &Authority, user: &str, credentials: &Value) -> String {
     // JSON is YAML.
     let config = json!({
         "apiVersion": "v1",
@@ -146,12 +179,9 @@ fn write_kubeconfig(
             "server": url(port),
             "certificate-authority-data": base64(authority.certificate()),
         } }],
-        "users": [{ "name": user, "user": {
-            "client-certificate-data": base64(&identity.certificate),
-            "client-key-data": base64(&identity.key),
-        } }],
+        "users": [{ "name": user, "user": credentials }],
     });
-    write_secret(path, &format!("{config:#}\n"))
+    format!("{config:#}\n")
 }
 
 /// Serializes as base64.

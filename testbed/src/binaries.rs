@@ -28,8 +28,13 @@ pub enum Binary {
     Etcd,
     /// The Kubernetes API.
     KubeApiserver,
+    /// What makes objects of other objects, and takes them away: roles that are put together of others, service accounts,
+    /// pods, what is left when an owner goes.
+    KubeControllerManager,
     /// For people, and for scripts of tests.
     Kubectl,
+    /// Installs the chart.
+    Helm,
     /// The NATS broker with JetStream.
     NatsServer,
     /// The Kafka broker: a folder of jars, which Java runs.
@@ -68,6 +73,7 @@ struct Module {
 }
 
 const KUBERNETES: Module = Module { folder: "go/kubernetes", file: include_str!("../go/kubernetes/go.mod") };
+const HELM: Module = Module { folder: "go/helm", file: include_str!("../go/helm/go.mod") };
 const NATS: Module = Module { folder: "go/nats", file: include_str!("../go/nats/go.mod") };
 const KAFKA: Project = Project {
     folder: "java/kafka",
@@ -94,7 +100,9 @@ impl Binary {
         match self {
             Self::Etcd => "etcd",
             Self::KubeApiserver => "kube-apiserver",
+            Self::KubeControllerManager => "kube-controller-manager",
             Self::Kubectl => "kubectl",
+            Self::Helm => "helm",
             Self::NatsServer => "nats-server",
             Self::Kafka => "kafka",
             Self::Rabbitmq => "rabbitmq-server",
@@ -174,7 +182,9 @@ impl Binary {
         let kubernetes = |package, seconds| go(KUBERNETES, "k8s.io/kubernetes", package, seconds);
         match self {
             Self::KubeApiserver => kubernetes("k8s.io/kubernetes/cmd/kube-apiserver", 240),
+            Self::KubeControllerManager => kubernetes("k8s.io/kubernetes/cmd/kube-controller-manager", 90),
             Self::Kubectl => kubernetes("k8s.io/kubernetes/cmd/kubectl", 60),
+            Self::Helm => go(HELM, "helm.sh/helm/v4", "helm.sh/helm/v4/cmd/helm", 260),
             Self::Etcd => go(KUBERNETES, "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3", 60),
             Self::NatsServer => {
                 go(NATS, "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats-server/v2", 40)
@@ -236,7 +246,8 @@ mod tests {
 
     #[test]
     fn every_program_we_make_has_a_version_pinned_in_the_checkout() {
-        for binary in Binary::USUAL.into_iter().chain([Binary::Kafka, Binary::Python]) {
+        let others = [Binary::KubeControllerManager, Binary::Helm, Binary::Kafka, Binary::Python];
+        for binary in Binary::USUAL.into_iter().chain(others) {
             assert!(
                 binary.version().split('.').count() == 3,
                 "{binary:?} has version {:?}",

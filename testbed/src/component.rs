@@ -15,7 +15,7 @@ use crate::binaries::Binary;
 use crate::folder::Folder;
 use crate::ports::Port;
 use crate::process::{Lifetime, Process, ProcessId, Program};
-use crate::{http, kafka, rabbitmq};
+use crate::{controller_manager, http, kafka, rabbitmq};
 
 /// Where a component lives, and with that how long.
 #[derive(Clone, Debug)]
@@ -58,6 +58,8 @@ pub(crate) enum Ready {
     Http { port: u16, path: &'static str },
     /// `/readyz` of the API server behind this kubeconfig, and its first namespaces.
     Api { kubeconfig: PathBuf },
+    /// There is what controllers make in the cluster behind this kubeconfig.
+    Controllers { kubeconfig: PathBuf },
     /// Kafka's metadata on this port name a broker.
     Kafka { port: u16 },
     /// The server on this port begins to speak AMQP.
@@ -241,6 +243,7 @@ impl Ready {
                     client.request_text(Request::get(path).body(Vec::new())?).await?;
                 }
             }
+            Self::Controllers { kubeconfig } => controller_manager::answers(kubeconfig).await?,
             Self::Kafka { port } => kafka::answers(*port).await?,
             Self::Amqp { port } => rabbitmq::answers(*port).await?,
         }

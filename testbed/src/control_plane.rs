@@ -1,4 +1,4 @@
-//! A Kubernetes API: etcd and the API server, ready in about three seconds.
+//! A Kubernetes API: etcd and the API server, ready in about three seconds; and controllers where a test wants them.
 
 use std::path::{Path, PathBuf};
 
@@ -8,11 +8,15 @@ use kube::Client;
 use crate::api_server::{self, ApiServer};
 use crate::binaries::Binary;
 use crate::component::Home;
+use crate::controller_manager::ControllerManager;
 use crate::etcd::{Backup, Etcd};
 
 /// etcd and the API server over it.
 #[derive(Debug)]
 pub struct ControlPlane {
+    /// What acts on what the API server stores, if it was [started](Self::start_controllers).
+    pub controller_manager: Option<ControllerManager>,
+    // After what asks it.
     /// The API server.
     pub api_server: ApiServer,
     // After the API server, which is dropped first.
@@ -34,7 +38,14 @@ impl ControlPlane {
         Binary::KubeApiserver.ensure_async().await?;
         let etcd = Etcd::start(home).await?;
         let api_server = ApiServer::start(home, &etcd.url(), flags).await?;
-        Ok(Self { api_server, etcd })
+        Ok(Self { controller_manager: None, api_server, etcd })
+    }
+
+    /// Adds kube-controller-manager, which takes some seconds more to start and 120 MB.
+    pub async fn start_controllers(&mut self) -> Result<()> {
+        let started = ControllerManager::start(&Home::Temporary, &self.api_server).await?;
+        self.controller_manager = Some(started);
+        Ok(())
     }
 
     /// A client that may do everything. It belongs to the present runtime, so each test makes its own.
@@ -55,6 +66,11 @@ impl ControlPlane {
     /// A kubeconfig file for `user`; see [`ApiServer::kubeconfig_for`].
     pub fn kubeconfig_for(&self, user: &str, group: Option<&str>) -> Result<PathBuf> {
         self.api_server.kubeconfig_for(user, group)
+    }
+
+    /// A kubeconfig file with a token of a service account; see [`ApiServer::kubeconfig_of`].
+    pub async fn kubeconfig_of(&self, namespace: &str, account: &str) -> Result<PathBuf> {
+        self.api_server.kubeconfig_of(namespace, account).await
     }
 
     /// Makes every watch that resumes at an earlier resourceVersion get 410 Gone: compacts etcd, and restarts the API

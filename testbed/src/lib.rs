@@ -18,11 +18,11 @@
 //! - [`folder`], [`ports`], [`process`]: what a component needs, and what makes it go away whatever happens
 //! - [`component`]: one running server: start, stop, kill, pause, resume, restart
 //! - [`certificates`]: a private authority for TLS
-//! - [`etcd`], [`api_server`], [`control_plane`]: a Kubernetes API
+//! - [`etcd`], [`api_server`], [`controller_manager`], [`control_plane`]: a Kubernetes API
 //! - [`nats`], [`kafka`], [`rabbitmq`]: brokers; [`tokens`]: who gives tokens for one; [`proxy`]: a network before one,
 //!   which can be made bad
 //! - [`disk`]: a disk that can be full
-//! - [`tidings`]: our own program on them; [`kubectl`] and [`consumer`]: what people and applications do
+//! - [`tidings`]: our own program on them; [`helm`]: our chart; [`kubectl`] and [`consumer`]: what people and applications do
 //! - [`receiver`]: a broker of each kind with an application that hears what arrives
 //! - [`replay`]: an API server made for measuring; [`usage`]: what a process takes, and [`memory`]: what it may take
 //! - [`chaos`]: writers that remember what was confirmed, and the rules that hold of what was published
@@ -38,9 +38,11 @@ pub mod chaos;
 pub mod component;
 pub mod consumer;
 pub mod control_plane;
+pub mod controller_manager;
 pub mod disk;
 pub mod etcd;
 pub mod folder;
+pub mod helm;
 mod http;
 pub mod kafka;
 pub mod kubectl;

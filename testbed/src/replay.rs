@@ -99,6 +99,16 @@ impl Replay {
         sinks: &[(&str, Value)],
         secret: &BTreeMap<&str, String>,
     ) -> Result<Self> {
+        let specs: Vec<_> = sinks.iter().map(|(name, sink)| (*name, json!({ "sink": sink }))).collect();
+        Self::start_specs(load, &specs, secret).await
+    }
+
+    /// The same, with a Subscription for each name and spec; what a spec does not say is as in [`start`](Self::start).
+    pub async fn start_specs(
+        load: Load,
+        specs: &[(&str, Value)],
+        secret: &BTreeMap<&str, String>,
+    ) -> Result<Self> {
         let encoded = secret.iter().map(|(key, value)| (*key, BASE64_STANDARD.encode(value)));
         let encoded: BTreeMap<_, _> = encoded.collect();
         let folder = Folder::temporary("replay")?;
@@ -117,9 +127,9 @@ impl Replay {
         let pace = Pace { first: 0, until: 0, rate: None, began: OnceLock::new() };
         let shared = Arc::new(Shared {
             load,
-            subscriptions: sinks
+            subscriptions: specs
                 .iter()
-                .map(|(name, sink)| subscription(name, sink, load.in_flight))
+                .map(|(name, spec)| subscription(name, spec, load.in_flight))
                 .collect(),
             secret: json!({
                 "apiVersion": "v1", "kind": "Secret", "data": encoded,
@@ -235,17 +245,20 @@ impl Shared {
     }
 }
 
-fn subscription(name: &str, sink: &Value, in_flight: u64) -> Value {
-    json!({
+fn subscription(name: &str, spec: &Value, in_flight: u64) -> Value {
+    let mut subscription = json!({
         "apiVersion": "tidings.dev/v1alpha1", "kind": "Subscription",
         "metadata": {"name": name, "namespace": NAMESPACE, "uid": name, "generation": 1, "resourceVersion": "1"},
         "spec": {
             "sources": [{"apiVersion": "k8sasbackend.com/v1", "kind": "Todo"}],
             "on": ["Snapshot", "Added", "Updated", "Deleted", "Left"],
-            "event": {"mode": "Binary"}, "delivery": {"maxInFlight": in_flight, "oversize": "Reference"},
-            "sink": sink
+            "event": {"mode": "Binary"}, "delivery": {"maxInFlight": in_flight, "oversize": "Reference"}
         }
-    })
+    });
+    for (field, value) in spec.as_object().into_iter().flatten() {
+        subscription["spec"][field] = value.clone();
+    }
+    subscription
 }
 
 fn write_kubeconfig(folder: &Path, url: &str, ca: &Path) -> Result<PathBuf> {

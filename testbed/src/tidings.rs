@@ -74,6 +74,13 @@ pub fn build_binary(profile: Profile, name: &str) -> Result<PathBuf> {
 impl Bridge {
     /// Starts it on the cluster of `kubeconfig`, with more `arguments`, and waits until it is ready.
     pub async fn start(program: &Path, kubeconfig: &Path, arguments: &[&str]) -> Result<Self> {
+        let mut bridge = Self::spawn(program, kubeconfig, arguments)?;
+        bridge.until_ready().await?;
+        Ok(bridge)
+    }
+
+    /// The same, without waiting for anything.
+    pub fn spawn(program: &Path, kubeconfig: &Path, arguments: &[&str]) -> Result<Self> {
         let folder = Folder::temporary("bridge")?;
         let admin = Port::reserve()?;
         let mut all = vec![
@@ -96,9 +103,7 @@ impl Bridge {
             log: folder.path().join("bridge.log"),
         };
         let process = Process::spawn(&program, Lifetime::Owner)?;
-        let mut bridge = Self { process, program, admin, folder };
-        bridge.until_ready().await?;
-        Ok(bridge)
+        Ok(Self { process, program, admin, folder })
     }
 
     /// Starts it again after it was stopped or killed.

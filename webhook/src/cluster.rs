@@ -16,7 +16,7 @@ use kube::Api;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::core::{Selector, SelectorExt as _};
 use tidings_core::route::{Kind, Resource};
-use tidings_crds::sink::{AllowedNamespaces, From, Sink};
+use tidings_crds::sink::Sink;
 use tidings_crds::validate;
 use tokio::time::Instant;
 
@@ -150,13 +150,11 @@ impl Cluster {
         let sinks = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, &resource);
         let Some(object) = sinks.get_opt(name).await? else { return Ok(SinkFound::Missing) };
         let Ok(sink) = validate::read::<Sink>(&object) else { return Ok(SinkFound::Unclear) };
-        let AllowedNamespaces { from: allowed, selector } = sink.spec.allowed_namespaces.unwrap_or_default();
-        let open = match allowed {
-            _ if from == namespace => true,
-            From::All => true,
-            From::Same => false,
-            From::Selector => {
-                let Ok(selector) = Selector::try_from(selector.unwrap_or_default()) else {
+        let allowed = sink.spec.allowed_namespaces.unwrap_or_default();
+        let open = match allowed.allows(namespace, from) {
+            Some(open) => open,
+            None => {
+                let Ok(selector) = Selector::try_from(allowed.selector.unwrap_or_default()) else {
                     return Ok(SinkFound::Closed);
                 };
                 let namespace = Api::<Namespace>::all(self.client.clone()).get_metadata(from).await?;

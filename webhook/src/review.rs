@@ -227,7 +227,7 @@ impl Case {
     ) -> Verdict {
         let warnings = match self {
             Self::Subscription(case) => case.warnings(resources, sinks),
-            Self::Sink(_) => Vec::new(),
+            Self::Sink(case) => case.warnings(),
         };
         if denied.is_empty() {
             return Verdict { refusal: None, warnings, outcome: Outcome::Valid };

@@ -9,7 +9,13 @@ fn report(change: impl FnOnce(&mut WatchReport)) -> Report {
     let mut watch = WatchReport::default();
     change(&mut watch);
     let kind = Kind::new("k8sasbackend.com/v1", "Todo");
-    let source = SourceReport { kind, watch, settled: None, joining: false };
+    let source = SourceReport {
+        kind,
+        watch,
+        settled: None,
+        joining: false,
+        filtered: crate::watch::Filtered::default(),
+    };
     Report { lane: LaneReport::default(), watches: vec![source] }
 }
 

@@ -7,6 +7,7 @@ use tidings_sinks::sink::NotReady;
 
 use super::*;
 use crate::deliver::LaneReport;
+use crate::watch::Filtered;
 use crate::watch::WatchReport;
 
 fn report(state: WatchState) -> Report {
@@ -19,7 +20,13 @@ fn report(state: WatchState) -> Report {
         namespaced: true,
     };
     let watch = WatchReport { state, resource: Some(resource), ..WatchReport::default() };
-    let source = SourceReport { kind, watch, settled: Some(ResourceVersion(42)), joining: false };
+    let source = SourceReport {
+        kind,
+        watch,
+        settled: Some(ResourceVersion(42)),
+        joining: false,
+        filtered: Filtered::default(),
+    };
     let lane = LaneReport { sink: Some(Ok(())), acked: 5, pending: 2, ..LaneReport::default() };
     Report { lane, watches: vec![source] }
 }

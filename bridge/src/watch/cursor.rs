@@ -48,6 +48,14 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
+    /// A value, as it is written.
+    pub(super) fn raw_value(&mut self) -> Result<&'a str, Unexpected> {
+        self.peek()?;
+        let start = self.at;
+        self.skip_value()?;
+        std::str::from_utf8(&self.text[start..self.at]).map_err(|_| Unexpected)
+    }
+
     /// A key and its colon.
     pub(super) fn key(&mut self) -> Result<&'a str, Unexpected> {
         let key = self.text()?;

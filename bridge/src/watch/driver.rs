@@ -5,6 +5,7 @@
 
 mod command;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -298,8 +299,11 @@ impl Driver {
 
     /// Puts a Change where it waits for the Journal.
     fn emit(&mut self, change: Arc<Change>, to: &[Slot], before: Option<ResourceVersion>) {
-        let to = self.followers.recipients(to);
         let decided = self.context.clock.unix_millis();
+        let to = self.followers.recipients(&change, to, decided / 1000);
+        if to.is_empty() {
+            return;
+        }
         self.outbox.push(JournalRecord { number: 0, change, to, before, decided });
     }
 
@@ -429,6 +433,8 @@ impl Driver {
     fn progress(&self, connection: &Connection) {
         let position = self.machine.position();
         let joining = self.followers.joining();
+        let filtered: BTreeMap<_, _> =
+            self.followers.filtered().map(|(lane, filtered)| (lane, filtered.clone())).collect();
         self.context.metrics.journal_memory(self.journal.memory().used());
         connection.metrics.known.set(i64::try_from(self.machine.known().len()).unwrap_or(i64::MAX));
         self.report.send_if_modified(|report| {
@@ -440,7 +446,9 @@ impl Driver {
             };
             let lanes = self.followers.len();
             let changed = (report.state, report.position, report.lanes) != (state, position, lanes)
-                || report.joining != joining;
+                || report.joining != joining
+                || report.filtered != filtered;
+            report.filtered = filtered;
             report.lanes = lanes;
             if self.machine.is_reading() {
                 report.trouble = None;

@@ -6,13 +6,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_core::change::{ChangeKind, ChangeKinds};
-use tidings_core::event::EventContext;
+use tidings_core::change::{Change, ChangeKind, ChangeKinds};
+use tidings_core::event::{Event, EventContext};
+use tidings_core::filter::{Facts, Filter};
 use tidings_core::known::Slot;
 use tidings_core::route::{Resource, Route};
 
 use crate::deliver::{LaneSender, Source, SourceChange};
 use crate::journal::Journal;
+use crate::metrics::{DeliveryMetrics, Metrics};
 use crate::state::Chunks;
 use crate::state::record::{Recipient, SubscriptionRecord};
 
@@ -37,10 +39,26 @@ struct Follower {
     place: Arc<str>,
     generation: u64,
     on: ChangeKinds,
+    filter: Arc<Filter>,
+    /// Nothing until it is known what the kind is served as.
+    context: Option<Arc<EventContext>>,
+    filtered: Filtered,
+    metrics: Option<DeliveryMetrics>,
     /// Nothing as long as the Subscription is known only from what was stored.
     lane: Option<(LaneSender, Arc<Route>)>,
     joined: bool,
     leaving: Leaving,
+}
+
+/// What filters did since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filtered {
+    /// Changes that were left out.
+    pub left_out: u64,
+    /// Changes of which a filter could not say whether they are wanted, and that were told.
+    pub failed: u64,
+    /// When and why the last time, in Unix seconds and words.
+    pub last_failure: Option<(u64, String)>,
 }
 
 /// Whether a Subscription is about to leave the Watch.
@@ -76,6 +94,10 @@ impl Followers {
                 place: place.as_str().into(),
                 generation: *generation,
                 on: on.unwrap_or_default(),
+                filter: Arc::default(),
+                context: None,
+                filtered: Filtered::default(),
+                metrics: None,
                 lane: None,
                 joined: true,
                 leaving,
@@ -84,6 +106,23 @@ impl Followers {
         };
         let by_slot = stored.iter().map(follower).collect();
         Self { watch, resource, cluster, chunks, by_slot }
+    }
+
+    /// What the filters of those are that were stored: what happens until they are attached goes through them.
+    pub(super) fn set_filters(&mut self, filter: impl Fn(&str) -> Option<Arc<Filter>>) {
+        for follower in self.by_slot.values_mut() {
+            follower.filter = filter(&follower.uid).unwrap_or_default();
+        }
+        self.describe();
+    }
+
+    /// Says of everybody what their Events have in common.
+    fn describe(&mut self) {
+        let Some(resource) = &self.resource else { return };
+        for follower in self.by_slot.values_mut() {
+            let context = EventContext::new(&self.cluster, &follower.subscription, &follower.uid, resource);
+            follower.context = Some(Arc::new(context));
+        }
     }
 
     pub(super) fn watch(&self) -> u64 {
@@ -128,6 +167,10 @@ impl Followers {
             place,
             generation: 0,
             on: ChangeKinds::ALL,
+            filter: Arc::default(),
+            context: None,
+            filtered: Filtered::default(),
+            metrics: None,
             lane: None,
             joined: false,
             leaving: Leaving::No,
@@ -144,11 +187,16 @@ impl Followers {
         route: Arc<Route>,
         on: ChangeKinds,
         journal: &Journal,
+        metrics: &Metrics,
     ) {
-        let source = self.source(slot, &route, journal);
         let Some(follower) = self.by_slot.get_mut(&slot) else { return };
         follower.subscription.clone_from(&route.subscription);
         (follower.generation, follower.on) = (route.generation, on);
+        follower.filter.clone_from(&route.filter);
+        follower.metrics = Some(metrics.delivery(&route.subscription));
+        self.describe();
+        let source = self.source(slot, journal);
+        let Some(follower) = self.by_slot.get_mut(&slot) else { return };
         if follower.leaving == Leaving::Parting {
             follower.leaving = Leaving::No;
         }
@@ -162,19 +210,20 @@ impl Followers {
     /// What the kind is served as; every lane hears of it.
     pub(super) async fn served_as(&mut self, journal: &Journal, resource: &Resource) {
         self.resource = Some(resource.clone());
+        self.describe();
         for (slot, follower) in &self.by_slot {
-            if let Some((lane, route)) = &follower.lane
-                && let Some(source) = self.source(*slot, route, journal)
+            if let Some((lane, _)) = &follower.lane
+                && let Some(source) = self.source(*slot, journal)
             {
                 lane.source(SourceChange::Follow(source)).await;
             }
         }
     }
 
-    fn source(&self, slot: Slot, route: &Route, journal: &Journal) -> Option<Arc<Source>> {
-        let context = EventContext::new(&self.cluster, route, self.resource.as_ref()?);
+    fn source(&self, slot: Slot, journal: &Journal) -> Option<Arc<Source>> {
+        let context = self.by_slot.get(&slot)?.context.clone()?;
         let (watch, journal, chunks) = (self.watch, journal.clone(), self.chunks.clone());
-        Some(Arc::new(Source { watch, journal, slot, context: Arc::new(context), chunks }))
+        Some(Arc::new(Source { watch, journal, slot, context, chunks }))
     }
 
     pub(super) fn remove(&mut self, slot: Slot) {
@@ -228,10 +277,24 @@ impl Followers {
         joining.filter_map(|follower| follower.lane.as_ref()).map(|(lane, _)| lane.id()).collect()
     }
 
-    /// Who is told, each with its present generation.
-    pub(super) fn recipients(&self, slots: &[Slot]) -> Vec<Recipient> {
-        let generation = |slot| self.by_slot.get(slot).map_or(0, |follower: &Follower| follower.generation);
-        slots.iter().map(|slot| Recipient { slot: *slot, generation: generation(slot) }).collect()
+    /// Who of `slots` is told of the Change: whose filters let it pass, each with its present generation. A Change of which a
+    /// filter cannot say whether it is wanted passes: one too many is better than one too few.
+    pub(super) fn recipients(&mut self, change: &Change, slots: &[Slot], now: u64) -> Vec<Recipient> {
+        let facts = Facts::default();
+        let recipient = |slot: &Slot| {
+            let Some(follower) = self.by_slot.get_mut(slot) else {
+                return Some(Recipient { slot: *slot, generation: 0 });
+            };
+            let generation = follower.generation;
+            follower.hears(change, &facts, now).then_some(Recipient { slot: *slot, generation })
+        };
+        slots.iter().filter_map(recipient).collect()
+    }
+
+    /// What the filters of each lane did.
+    pub(super) fn filtered(&self) -> impl Iterator<Item = (u64, &Filtered)> {
+        let filtering = self.by_slot.values().filter(|follower| follower.filtered != Filtered::default());
+        filtering.filter_map(|follower| Some((follower.lane.as_ref()?.0.id(), &follower.filtered)))
     }
 
     /// Whether a Change of this kind may be the first that `slot` hears of an object, or the last.
@@ -241,7 +304,9 @@ impl Followers {
             ChangeKind::Deleted => false,
             // Who does not want to hear that objects appear hears of them when they change.
             ChangeKind::Updated => self.by_slot.get(&slot).is_some_and(|follower| {
-                !follower.on.contains(ChangeKind::Added) || !follower.on.contains(ChangeKind::Snapshot)
+                let appears =
+                    follower.on.contains(ChangeKind::Added) && follower.on.contains(ChangeKind::Snapshot);
+                !appears || !follower.filter.is_empty()
             }),
         }
     }
@@ -257,5 +322,32 @@ impl Followers {
             cursor: journal.cursor(*slot),
         };
         self.by_slot.iter().map(record).collect()
+    }
+}
+
+// === impl Follower ===
+
+impl Follower {
+    fn hears(&mut self, change: &Change, facts: &Facts, now: u64) -> bool {
+        let Some(context) = self.context.as_ref().filter(|_| !self.filter.is_empty()) else { return true };
+        let event = Event::new(context, self.generation, change);
+        match self.filter.passes(&event, change, facts) {
+            Ok(true) => true,
+            Ok(false) => {
+                self.filtered.left_out += 1;
+                if let Some(metrics) = &self.metrics {
+                    metrics.filtered.inc();
+                }
+                false
+            }
+            Err(error) => {
+                self.filtered.failed += 1;
+                self.filtered.last_failure = Some((now, error.to_string()));
+                if let Some(metrics) = &self.metrics {
+                    metrics.filter_failures.inc();
+                }
+                true
+            }
+        }
     }
 }

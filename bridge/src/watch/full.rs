@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use tidings_core::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
+use tidings_core::selection::Labels;
 
 use super::scan::{Error, LAST_APPLIED, TRACEPARENT, TypeMeta};
 
@@ -40,6 +41,10 @@ pub(super) fn parse(text: &[u8], type_meta: &TypeMeta) -> Result<Object, Error> 
         modified,
         deleted: text_of("deletionTimestamp").map(Into::into),
         traceparent,
+        labels: metadata
+            .get("labels")
+            .map(|labels| Labels::from_json(&labels.to_string()))
+            .unwrap_or_default(),
     };
     Ok(Object { meta, body: serde_json::to_vec(&value)?.into() })
 }

@@ -11,6 +11,7 @@
 use std::ops::Range;
 
 use tidings_core::object::{Meta, NotComparable, Object, ObjectKey, ResourceVersion, Uid};
+use tidings_core::selection::Labels;
 
 use super::cursor::{Cursor, Unexpected};
 
@@ -54,6 +55,7 @@ struct Found<'a> {
     modified: Option<&'a str>,
     deleted: Option<&'a str>,
     traceparent: Option<&'a str>,
+    labels: Option<&'a str>,
     cuts: Vec<Range<usize>>,
     has_type: bool,
 }
@@ -108,6 +110,7 @@ impl<'a> Found<'a> {
                 "resourceVersion" => self.resource_version = Some(cursor.text()?),
                 "creationTimestamp" => self.created = cursor.text_or_null()?,
                 "deletionTimestamp" => self.deleted = cursor.text_or_null()?,
+                "labels" => self.labels = Some(cursor.raw_value()?),
                 "generation" => self.generation = Some(cursor.number()?),
                 "annotations" if self.read_annotations(cursor)? => {
                     self.cuts.push(member.range_to(cursor));
@@ -178,6 +181,7 @@ impl<'a> Found<'a> {
             modified: self.modified.map(Into::into),
             deleted: self.deleted.map(Into::into),
             traceparent: self.traceparent.map(Into::into),
+            labels: self.labels.map(Labels::from_json).unwrap_or_default(),
         })
     }
 

@@ -21,7 +21,8 @@ use tidings_bridge::watch::{BackfillSettings, WatchContext, WatchSettings, Watch
 use tidings_config::sink::stdout::StdoutFormat;
 use tidings_core::change::ChangeKinds;
 use tidings_core::delivery::{Backoff, Outcome};
-use tidings_core::route::{Kind, Namespaces, Route, Selection};
+use tidings_core::route::{Kind, Route};
+use tidings_core::selection::{Namespaces, Selection};
 use tidings_sinks::message::Message;
 use tidings_sinks::sink::{NotReady, Sink};
 use tidings_sinks::stdout::encode::StdoutEncoder;
@@ -182,9 +183,10 @@ pub(crate) fn route(name: &str, group: &str, namespaces: &[&str]) -> Route {
     let namespaces = Namespaces::Only(namespaces.iter().map(ToString::to_string).collect());
     Route {
         subscription: format!("test/{name}").into(),
+        filter: Default::default(),
         uid: format!("uid-{name}").into(),
         generation: 1,
-        selections: BTreeMap::from([(todo_kind(group), Selection { namespaces })]),
+        selections: BTreeMap::from([(todo_kind(group), Selection::of(namespaces))]),
         on: ChangeKinds::ALL,
     }
 }

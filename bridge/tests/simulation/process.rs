@@ -178,7 +178,7 @@ impl Process {
 
 impl Owner {
     async fn run(mut self) {
-        if let Err(error) = self.pipeline.restore(|uid| self.exist.contains(uid)).await {
+        if let Err(error) = self.pipeline.restore(|uid| self.exist.contains(uid).then(Arc::default)).await {
             return self.trace.complain(format!("the state cannot be gone on with: {error:?}"));
         }
         for round in 0_u64.. {

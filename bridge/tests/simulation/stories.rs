@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use tidings_core::route::Namespaces;
+use tidings_core::selection::Namespaces;
 
 use crate::api_server::ApiServer;
 use crate::broker::Broker;

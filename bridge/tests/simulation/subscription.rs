@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use tidings_core::change::ChangeKinds;
-use tidings_core::route::{Kind, Namespaces, Route, Selection};
+use tidings_core::route::{Kind, Route};
+use tidings_core::selection::{Namespaces, Selection};
 
 use crate::coverage::{Owed, selected};
 use crate::etcd::{KINDS, NAMESPACES};
@@ -44,17 +45,18 @@ impl Subscription {
         match self.selections.get(&kind) {
             Some(Namespaces::All) => true,
             Some(Namespaces::Only(names)) => names.contains(namespace),
-            Some(Namespaces::None) | None => false,
+            None => false,
         }
     }
 
     pub(crate) fn route(&self) -> Route {
         let selections = self.selections.iter().map(|(kind, namespaces)| {
             let kind = Kind::new(&format!("{}/v1", KINDS[*kind].group), KINDS[*kind].name);
-            (kind, Selection { namespaces: namespaces.clone() })
+            (kind, Selection::of(namespaces.clone()))
         });
         Route {
             subscription: self.name.as_str().into(),
+            filter: Default::default(),
             uid: self.uid.clone(),
             generation: self.generation,
             selections: selections.collect(),

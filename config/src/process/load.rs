@@ -10,6 +10,7 @@ use config::{Config, ConfigError, File, Map, Source, Value, ValueKind};
 use super::Settings;
 use super::reference::{ENVIRONMENT_PREFIX, Setting};
 use crate::field_error::{FieldError, FieldErrors};
+use crate::nearest::nearest;
 
 /// Why there are no settings.
 #[derive(Debug, thiserror::Error)]
@@ -166,29 +167,12 @@ impl Known {
     }
 
     fn unknown(&self, name: &str, origin: &str, known: impl Fn(&Setting) -> &str) -> FieldError {
-        let nearest =
-            self.settings.iter().map(|setting| (distance(name, known(setting)), known(setting))).min();
-        let hint = match nearest {
-            Some((distance, known)) if distance <= 3 => format!("; did you mean `{known}`?"),
-            _ => format!("; `tidings {} --help` lists them", self.command),
+        let hint = match nearest(name, self.settings.iter().map(known)) {
+            Some(known) => format!("; did you mean `{known}`?"),
+            None => format!("; `tidings {} --help` lists them", self.command),
         };
         FieldError::new(format!("{name} ({origin})"), format!("there is no such setting{hint}"))
     }
-}
-
-/// Levenshtein's distance.
-fn distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.bytes().enumerate() {
-            let substituted = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[right.len()]
 }
 
 /// Without key and origin, which the path of the error has already.

@@ -7,7 +7,7 @@ use url::Url;
 use super::server::Form;
 use super::template::{Part, Template};
 use super::tls::{TlsSettings, ValidTls};
-use crate::duration::Duration;
+use crate::duration::{self, Duration};
 use crate::field_error::{FieldError, FieldErrors};
 use crate::secret::SecretKeyRef;
 
@@ -74,8 +74,8 @@ pub struct HttpConnectionSettings {
     pub tls: Option<TlsSettings>,
     /// How long a receiver may say nothing before what is under way is sent again: `10s` unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32))]
-    pub timeout: Option<Duration>,
+    #[schemars(length(min = 1, max = 32), extend("format" = "duration"))]
+    pub timeout: Option<String>,
 }
 
 /// Who the bridge is to the receiver: a token, or a user with a password.
@@ -160,9 +160,16 @@ impl HttpSettings {
             errors.push(FieldError::new(format!("{path}.maxBatch"), problem));
         }
         for (field, statuses) in [("retryOn", retry_on), ("rejectOn", reject_on)] {
-            if statuses.len() > MAX_LIST || !statuses.iter().all(|status| (300..600).contains(status)) {
-                let problem = format!("at most {MAX_LIST} statuses from 300 to 599");
+            if statuses.len() > MAX_LIST {
+                let problem =
+                    format!("{} statuses are more than the {MAX_LIST} that are possible", statuses.len());
                 errors.push(FieldError::new(format!("{path}.{field}"), problem));
+            }
+            for (index, status) in
+                statuses.iter().enumerate().filter(|(_, status)| !(300..600).contains(*status))
+            {
+                let problem = format!("{status} is not from 300 to 599");
+                errors.push(FieldError::new(format!("{path}.{field}[{index}]"), problem));
             }
         }
         if let Some(status) = retry_on.iter().find(|status| reject_on.contains(status)) {
@@ -203,14 +210,19 @@ impl HttpConnectionSettings {
             header.check(&format!("{path}.headers[{index}]"), errors);
         }
         let tls = tls.as_ref().map(|tls| tls.validate(&format!("{path}.tls"), errors)).unwrap_or_default();
-        let timeout = timeout.unwrap_or(Self::DEFAULT_TIMEOUT);
-        if timeout < Duration::from_millis(100) || timeout > MAX_TIMEOUT {
-            let problem = format!("a timeout is between `100ms` and `{MAX_TIMEOUT}`");
-            errors.push(FieldError::new(format!("{path}.timeout"), problem));
-        }
+        let timeout = timeout.as_ref().map_or(Ok(Self::DEFAULT_TIMEOUT), |timeout| parse_timeout(timeout));
+        let timeout =
+            timeout.map_err(|problem| errors.push(FieldError::new(format!("{path}.timeout"), problem)));
         let headers = headers.iter().map(|header| (header.name.clone(), header.value_secret_ref.clone()));
         let headers = headers.collect();
-        Some(ValidHttpConnection { url: url.ok()?, auth, headers, tls, timeout, public_only: false })
+        Some(ValidHttpConnection {
+            url: url.ok()?,
+            auth,
+            headers,
+            tls,
+            timeout: timeout.ok()?,
+            public_only: false,
+        })
     }
 }
 
@@ -293,6 +305,14 @@ fn parse_url(text: &str, tls: bool) -> Result<Url, String> {
     Ok(url)
 }
 
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let timeout: Duration = text.parse().map_err(|error: duration::Error| error.to_string())?;
+    if timeout < Duration::from_millis(100) || timeout > MAX_TIMEOUT {
+        return Err(format!("a timeout is between `100ms` and `{MAX_TIMEOUT}`"));
+    }
+    Ok(timeout)
+}
+
 fn parse_path(text: &str) -> Result<Template, String> {
     if text.len() > MAX_PATH {
         return Err(format!("a path has at most {MAX_PATH} bytes"));
@@ -306,6 +326,11 @@ fn parse_path(text: &str) -> Result<Template, String> {
     };
     if !template.parts().iter().all(is_legal) {
         return Err("a path has only what a URL can hold, percent-encoded, and no query".to_owned());
+    }
+    // Whoever names a Sink of somebody else must not leave what that one's URL opens. No value is only dots.
+    let is_dots = |part: &str| matches!(&*part.to_ascii_lowercase().replace("%2e", "."), "." | "..");
+    if text.split('/').any(is_dots) {
+        return Err("no part of a path is `.` or `..`: it stays below the URL".to_owned());
     }
     Ok(template)
 }

@@ -13,7 +13,7 @@ use self::sasl::{KafkaSaslSettings, ValidKafkaSasl};
 use self::topic::{KafkaTopicSettings, ValidKafkaTopic};
 use super::template::{Part, Placeholder, Template};
 use super::tls::{TlsSettings, ValidTls};
-use crate::duration::Duration;
+use crate::duration::{self, Duration};
 use crate::field_error::{FieldError, FieldErrors};
 use crate::secret::SecretKeyRef;
 
@@ -77,7 +77,8 @@ pub struct KafkaConnectionSettings {
     /// How long a record waits for others to share a request with, at most a second. More of it saves work on both sides, and
     /// is added to the time that an Event takes.
     #[serde(default = "KafkaConnectionSettings::default_linger")]
-    pub linger: Duration,
+    #[schemars(length(min = 2, max = 32), extend("format" = "duration"))]
+    pub linger: String,
 }
 
 /// How batches are compressed.
@@ -174,8 +175,11 @@ impl Default for KafkaSettings {
 // === impl KafkaConnectionSettings ===
 
 impl KafkaConnectionSettings {
-    const fn default_linger() -> Duration {
-        Duration::from_millis(5)
+    /// How long a record waits for others unless something is said.
+    pub const DEFAULT_LINGER: &str = "5ms";
+
+    fn default_linger() -> String {
+        Self::DEFAULT_LINGER.to_owned()
     }
 
     /// What can be connected to; adds every mistake to `errors`, with paths that start with `path`, e.g. `spec.sink.kafka`.
@@ -194,16 +198,10 @@ impl KafkaConnectionSettings {
         }
         let tls = tls.as_ref().map(|tls| tls.validate(&format!("{path}.tls"), errors));
         let sasl = sasl.as_ref().and_then(|sasl| sasl.validate(&format!("{path}.sasl"), errors));
-        if linger.get() > MAX_LINGER {
-            errors.push(FieldError::new(format!("{path}.linger"), "records wait for a second at most"));
-        }
-        ValidKafkaConnection {
-            brokers: brokers.clone(),
-            tls,
-            sasl,
-            compression: *compression,
-            linger: linger.get(),
-        }
+        let linger = parse_linger(linger)
+            .map_err(|problem| errors.push(FieldError::new(format!("{path}.linger"), problem)))
+            .unwrap_or_default();
+        ValidKafkaConnection { brokers: brokers.clone(), tls, sasl, compression: *compression, linger }
     }
 }
 
@@ -253,6 +251,14 @@ fn check_broker(text: &str) -> Result<(), &'static str> {
         return Err("a port is a number from 1 to 65535");
     }
     Ok(())
+}
+
+fn parse_linger(text: &str) -> Result<StdDuration, String> {
+    let linger: Duration = text.parse().map_err(|error: duration::Error| error.to_string())?;
+    if linger.get() > MAX_LINGER {
+        return Err("records wait for a second at most".to_owned());
+    }
+    Ok(linger.get())
 }
 
 fn parse_key(text: &str) -> Result<Template, String> {

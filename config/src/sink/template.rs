@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::nearest::nearest;
+
 /// Text with placeholders, e.g. `todos.{namespace}.{name}.{change}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template {
@@ -44,7 +46,7 @@ pub enum Placeholder {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A name between braces that means nothing.
-    #[error("`{{{name}}}` is no placeholder; there are {known}", known = known())]
+    #[error("`{{{name}}}` is no placeholder{}; there are {}", hint(.name), known())]
     Unknown {
         /// What stands between the braces.
         name: String,
@@ -135,6 +137,12 @@ impl Placeholder {
     }
 }
 
+/// Which one was meant, where that can be guessed.
+fn hint(written: &str) -> String {
+    let near = nearest(written.trim(), Placeholder::ALL.map(Placeholder::as_str));
+    near.map(|near| format!(" (did you mean `{{{near}}}`?)")).unwrap_or_default()
+}
+
 /// The placeholders as a sentence lists them.
 fn known() -> String {
     Placeholder::ALL.map(|placeholder| format!("{{{}}}", placeholder.as_str())).join(" ")
@@ -166,7 +174,12 @@ mod tests {
     #[test]
     fn an_unknown_placeholder_is_named_beside_the_known_ones() {
         let error = Template::parse("todos.{nmae}").unwrap_err().to_string();
-        assert!(error.starts_with("`{nmae}` is no placeholder; there are {group} {version}"), "{error}");
+        assert!(
+            error.starts_with(
+                "`{nmae}` is no placeholder (did you mean `{name}`?); there are {group} {version}"
+            ),
+            "{error}"
+        );
     }
 
     #[test]

@@ -17,12 +17,13 @@ fn todos() -> Resource {
 fn context(resource: &Resource) -> Arc<EventContext> {
     let route = Route {
         subscription: "shop/orders".into(),
+        filter: Default::default(),
         uid: "sub-uid".into(),
         generation: 3,
         selections: std::collections::BTreeMap::new(),
         on: crate::change::ChangeKinds::ALL,
     };
-    Arc::new(EventContext::new("blue", &route, resource))
+    Arc::new(EventContext::new("blue", &route.subscription, &route.uid, resource))
 }
 
 fn change(kind: ChangeKind, reason: Reason) -> Change {

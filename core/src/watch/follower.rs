@@ -15,7 +15,7 @@ use super::{Effect, Stream, Watch};
 use crate::change::{ChangeKinds, Epoch};
 use crate::known::Slot;
 use crate::object::{Object, ObjectKey, ResourceVersion};
-use crate::route::Selection;
+use crate::selection::Selection;
 
 /// A Subscription on this Watch.
 #[derive(Clone, Debug)]
@@ -183,25 +183,29 @@ impl Watch {
             return;
         }
         let since = follower.complete_since();
-        let before = std::mem::replace(&mut follower.selection, selection);
+        let before = std::mem::replace(&mut follower.selection, selection.clone());
         let phase = std::mem::replace(&mut follower.phase, Phase::Following);
         let phase = match phase {
             Phase::Following => {
                 let mut view = self.told_view(slot);
                 view.keep_steady(&before, Some(Phase::NOWHERE), doubted);
+                view.begin_selection(&selection);
                 self.entrance(slot, view, effects)
             }
             Phase::Seam { floor, mut view, .. } if matches!(self.stream, Stream::Snapshot { .. }) => {
                 view.keep_steady(&before, since, doubted);
+                view.begin_selection(&selection);
                 Phase::Seam { floor, view, relist: true }
             }
             // The Watch may be behind what the view holds; changes per name still continue it.
             Phase::Seam { mut view, .. } => {
                 view.keep_steady(&before, since, doubted);
+                view.begin_selection(&selection);
                 self.entrance(slot, view, effects)
             }
             Phase::Listing { mut view, held, .. } => {
                 view.keep_steady(&before, None, doubted);
+                view.begin_selection(&selection);
                 view.begin_list();
                 let list = self.next_list(slot, effects);
                 Phase::Listing { list, since: self.newest, view, held }

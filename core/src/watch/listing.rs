@@ -13,7 +13,7 @@ use super::view::View;
 use crate::change::{ChangeKind, Content, Reason};
 use crate::known::{Entry, Slot};
 use crate::object::{Object, ObjectKey, ResourceVersion};
-use crate::route::Selection;
+use crate::selection::Selection;
 
 impl Watch {
     /// An object of the LIST for one Subscription. What its view has already is continued by the stream; only
@@ -41,11 +41,12 @@ impl Watch {
         let doubted = (slot, meta.key.clone());
         let mut was = view.get(&meta.key).cloned();
         let streamed = view.is_streamed(&meta.key);
+        let may_have_missed = view.may_have_missed(meta);
         // It may have been told in an older version: what was between is not told.
         let mut missed = false;
         self.newest = self.newest.max(meta.resource_version);
         let mut telling = Telling::new(self.epoch);
-        let selected = follower.selection.selects(&meta.key);
+        let selected = follower.selection.selects(meta);
         if let Some(Doubted { told, .. }) = self.doubts.get(&doubted)
             && self.comes_again(slot, &meta.key, told)
         {
@@ -81,7 +82,7 @@ impl Watch {
                     }
                 }
                 None if streamed => return,
-                None => {}
+                None => missed = may_have_missed,
             }
         }
         let Some(follower) = self.followers.get_mut(slot) else { return };
@@ -89,6 +90,8 @@ impl Watch {
         let told = match (selected, was) {
             (true, None) if follower.fresh => Some((ChangeKind::Snapshot, Reason::Snapshot)),
             (true, None) => Some((ChangeKind::Added, Reason::Selection)),
+            // The stream is ahead, and says itself when its labels take it out.
+            (false, Some(was)) if was.is_after(meta, self.epoch) => None,
             (false, Some(was)) if was.uid == meta.uid => Some((ChangeKind::Left, Reason::Selection)),
             // Versions were left out while it was not selected: the stream does not bring them again.
             (true, Some(was)) if was.uid == meta.uid && view.take_missed(&meta.key) => {
@@ -113,7 +116,7 @@ impl Watch {
         let mut waited = Vec::new();
         match told {
             None => {}
-            Some((ChangeKind::Left, _)) => drop(view.remove(&meta.key)),
+            Some((ChangeKind::Left, _)) => view.leave(&meta.key),
             Some(_) => {
                 view.insert(meta.key.clone(), Told::at(meta, self.epoch));
                 waited = held.remove(&meta.key).unwrap_or_default();
@@ -233,7 +236,7 @@ impl Watch {
         let after = self.position().is_some_and(|position| told.version > position);
         let follower = self.followers.get(slot);
         let goes_on = |follower: &Follower| {
-            follower.selection.selects(key)
+            follower.selection.may_select(key)
                 && match &follower.phase {
                     Phase::Listing { view, .. } | Phase::Seam { view, .. } => view.follows(key),
                     Phase::Following => true,

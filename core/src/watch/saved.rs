@@ -15,7 +15,7 @@ use super::{Stream, Watch};
 use crate::change::{Change, ChangeKinds, Epoch};
 use crate::known::{Entry, Known, Slot};
 use crate::object::{ObjectKey, ResourceVersion, Uid};
-use crate::route::Selection;
+use crate::selection::Selection;
 
 /// Everything about a Watch that is not one entry per object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -234,7 +234,7 @@ impl Watch {
         let old = |told: &Told| told.version <= position || told.epoch != self.epoch;
         let selected = |slot: Slot, key: &ObjectKey| {
             let follower = self.followers.get(slot);
-            follower.is_some_and(|follower| follower.selection.selects(key))
+            follower.is_some_and(|follower| follower.selection.may_select(key))
         };
         let doubtful: BTreeSet<_> = self
             .doubts

@@ -90,6 +90,10 @@ impl Watch {
         if sound && (relist || recovering) {
             self.conclude_view(slot, &mut view, version, effects);
         }
+        // Known may lack what the view has from a LIST, and then cannot say that a version of it may be missing.
+        if !sound && (relist || recovering) {
+            view.miss_all();
+        }
         if relist {
             view.begin_list();
             let list = self.next_list(slot, effects);
@@ -98,9 +102,6 @@ impl Watch {
         }
         if recovering {
             // Known is behind the view until everything is told.
-            if !sound {
-                view.miss_all();
-            }
             self.enter(slot, Phase::Seam { floor, view, relist });
         } else {
             self.enter(slot, Phase::Following);

@@ -62,12 +62,18 @@ impl Watch {
         }
         // After a crash the stream repeats older versions than were told. That an object left is said of the
         // version that the LIST shows; and of one that the LIST does not show, that it is gone.
-        let selected = follower.selection.selects(&meta.key);
-        let leaves = !selected && was.as_ref().is_some_and(|was| was.uid == meta.uid);
+        let selected = follower.selection.selects(meta);
+        // Not by its name, which means that the selection was edited; else by its labels, which the stream shows.
+        let outside = !follower.selection.may_select(&meta.key);
+        let leaves = outside && was.as_ref().is_some_and(|was| was.uid == meta.uid);
         let may_leave = |doubts: &Doubts| {
             let doubt = doubts.get(&(slot, meta.key.clone()));
-            !selected && was.is_none() && doubt.is_some_and(|doubt| doubt.told.uid == meta.uid)
+            outside && was.is_none() && doubt.is_some_and(|doubt| doubt.told.uid == meta.uid)
         };
+        let (labels_changed, knew_it) = (
+            !follower.selection.always_selects(&meta.key),
+            before.is_some_and(|before| before.uid == meta.uid && Told::of(before) != Told::at(meta, epoch)),
+        );
         let missed = match &mut follower.phase {
             Phase::Listing { view, .. } if leaves => return view.miss(&meta.key),
             Phase::Listing { .. } if may_leave(&self.doubts) => return,
@@ -100,6 +106,7 @@ impl Watch {
             None if fresh && !live => say(ChangeKind::Snapshot, Reason::Snapshot, false, 0),
             // It is not new: it was not selected before. And its version may have been told under its own id before it left.
             None if source != Source::Stream
+                && !(labels_changed && knew_it && source == Source::Backfill)
                 && before.is_some_and(|before| {
                     let same = Told::of(before) == Told::at(meta, epoch);
                     before.uid == meta.uid && (same || doubt.is_none())
@@ -107,12 +114,16 @@ impl Watch {
             {
                 say(ChangeKind::Added, Reason::Selection, skipped, 0);
             }
+            // Its labels brought it in.
+            None if labels_changed && knew_it => say(ChangeKind::Added, Reason::Entered, skipped || !live, 0),
             None => say(ChangeKind::Added, found, skipped || !live, 0),
             Some(was) if was.uid == meta.uid && !selected => {
                 say(ChangeKind::Left, Reason::Selection, false, 0);
             }
             // A repeat, unless what was told of this version is that it could not be decoded.
             Some(was) if !was.is_before(meta, epoch) && !unread => return,
+            // What was skipped may have been another generation.
+            Some(was) if was.uid == meta.uid && !skipped && !on.counts(was.generation, meta.generation) => {}
             Some(was) if was.uid == meta.uid => {
                 let gap = !live || skipped;
                 say(ChangeKind::Updated, found, gap, if gap { was.missed(meta) } else { 0 });
@@ -133,6 +144,10 @@ impl Watch {
         match &mut follower.phase {
             Phase::Seam { view, .. } | Phase::Listing { view, .. } if selected => {
                 view.insert(meta.key.clone(), Told::at(meta, epoch));
+            }
+            // What comes next under the name is news, whatever a LIST shows.
+            Phase::Seam { view, .. } | Phase::Listing { view, .. } if live && !outside => {
+                drop(view.end(&meta.key))
             }
             Phase::Seam { view, .. } | Phase::Listing { view, .. } => drop(view.remove(&meta.key)),
             Phase::Following => {

@@ -34,7 +34,7 @@ fn deleted(name: &str, uid: &str, version: u64) -> Input {
 }
 
 fn join(slot: Slot) -> Input {
-    Input::Join { slot, selection: Selection::ALL, on: ChangeKinds::ALL }
+    Input::Join { slot, selection: Selection::all(), on: ChangeKinds::ALL }
 }
 
 fn complete(version: u64) -> Input {

@@ -8,7 +8,7 @@ use super::saved::Told;
 use crate::change::Epoch;
 use crate::known::{Entry, Slot, Slots};
 use crate::object::{Meta, ObjectKey, ResourceVersion};
-use crate::route::Selection;
+use crate::selection::Selection;
 
 /// What one Subscription was told, by name, in the order of names.
 #[derive(Clone, Debug, Default)]
@@ -58,14 +58,14 @@ impl Streamed {
         Self { continued, steady, ..Self::default() }
     }
 
-    /// Since when the name was selected all the time, and the view had it if it existed.
+    /// Since when the name was selected all the time, whatever its labels, and the view had it if it existed.
     fn steady_since(&self, key: &ObjectKey) -> Option<ResourceVersion> {
         let since = |at: usize| match self.since.get(at) {
             Some(Some(since)) => Some(*since),
             _ if at == 0 => Some(ResourceVersion::default()),
             _ => None,
         };
-        let selected = |at: &usize| self.steady[*at].selects(key);
+        let selected = |at: &usize| self.steady[*at].always_selects(key);
         (0..self.steady.len()).rev().take_while(selected).filter_map(since).last()
     }
 }
@@ -102,6 +102,12 @@ impl View {
         self.remove(key)
     }
 
+    /// A LIST showed that what was told is not selected any more: what the stream brings of it up to that LIST is past.
+    pub(super) fn leave(&mut self, key: &ObjectKey) {
+        self.streamed.continued.remove(key);
+        self.remove(key);
+    }
+
     /// A LIST is asked for now. It will show what became of the lives that ended until now, also of names that the stream
     /// has passed since, because they were not selected.
     pub(super) fn begin_list(&mut self) {
@@ -127,6 +133,17 @@ impl View {
         }
     }
 
+    /// This is selected from now on. Where labels decide, a LIST has to say who is a member at its version: the stream may be
+    /// far behind, and what it shows of others is past.
+    pub(super) fn begin_selection(&mut self, selection: &Selection) {
+        let Streamed { steady, since, .. } = &mut self.streamed;
+        if selection.has_labels() && !steady.is_empty() {
+            since.resize_with(steady.len(), || None);
+            steady.push(selection.clone());
+            since.push(None);
+        }
+    }
+
     /// Whether the stream goes on with this name: no LIST has to come before.
     pub(super) fn follows(&self, key: &ObjectKey) -> bool {
         self.told.contains_key(key) || self.is_streamed(key)
@@ -143,6 +160,22 @@ impl View {
         // What comes next under a name that the stream went on with is news, whatever its version.
         let streamed = continued.contains(key) || open.contains(key);
         !streamed && self.streamed.steady_since(key).is_some_and(|since| version <= since)
+    }
+
+    /// Whether versions before this one may have been members of what was selected before the edit, and are told by nobody:
+    /// those after the view had everything of that, where labels decide now.
+    pub(super) fn may_have_missed(&self, meta: &Meta) -> bool {
+        let Streamed { steady, since, .. } = &self.streamed;
+        let newest_first = (0..steady.len()).rev().map(|at| (at, since.get(at).copied().flatten()));
+        for (at, since) in newest_first.take_while(|(at, _)| steady[*at].may_select(&meta.key)) {
+            match since {
+                Some(since) => return meta.resource_version > since,
+                // What was restored had everything of the first, at a version that is not known any more.
+                None if at == 0 => return true,
+                None => {}
+            }
+        }
+        false
     }
 
     /// A version of this name is left out.
@@ -258,7 +291,7 @@ mod tests {
 
     use super::*;
     use crate::object::Uid;
-    use crate::route::Namespaces;
+    use crate::selection::Namespaces;
 
     fn key(name: &str) -> ObjectKey {
         ObjectKey::new(Some("shop"), name)
@@ -266,7 +299,7 @@ mod tests {
 
     #[test]
     fn what_the_stream_goes_on_with_is_not_past_however_old_it_is() {
-        let shop = Selection { namespaces: Namespaces::Only(BTreeSet::from(["shop".to_owned()])) };
+        let shop = Selection::of(Namespaces::Only(BTreeSet::from(["shop".to_owned()])));
         let told = Told { uid: Uid::new("u"), version: ResourceVersion(1), epoch: Epoch(0), generation: 0 };
         let mut view: View = [(key("before"), told.clone()), (key("after"), told)].into_iter().collect();
         view.end(&key("before"));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_core::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
+use tidings_core::selection::Labels;
 use tidings_core::watch::backfill::Answer;
 
 /// The names there are: two namespaces with three objects each.
@@ -45,6 +46,18 @@ impl Cluster {
     }
 
     pub(crate) fn write(&mut self, key: &ObjectKey) {
+        let labels = self.objects.get(key).map(|object| object.meta.labels.clone()).unwrap_or_default();
+        self.put(key, labels);
+    }
+
+    /// Writes it with another label than it has.
+    pub(crate) fn relabel(&mut self, key: &ObjectKey) {
+        let red = Labels::from_json(r#"{"color":"red"}"#);
+        let is_red = self.objects.get(key).is_some_and(|object| object.meta.labels == red);
+        self.put(key, if is_red { Labels::default() } else { red });
+    }
+
+    fn put(&mut self, key: &ObjectKey, labels: Labels) {
         self.version += 1;
         let (uid, generation) = if let Some(object) = self.objects.get(key) {
             (object.meta.uid.clone(), object.meta.generation.unwrap_or_default() + 1)
@@ -52,7 +65,7 @@ impl Cluster {
             self.lives += 1;
             (Uid::new(&format!("life-{}", self.lives)), 1)
         };
-        let object = self.object(key, uid, generation);
+        let object = self.object(key, uid, generation, labels);
         self.objects.insert(key.clone(), object.clone());
         self.history.push(Event { deleted: false, object });
     }
@@ -61,7 +74,7 @@ impl Cluster {
         let Some(object) = self.objects.remove(key) else { return };
         self.version += 1;
         let generation = object.meta.generation.unwrap_or_default();
-        let object = self.object(key, object.meta.uid.clone(), generation);
+        let object = self.object(key, object.meta.uid.clone(), generation, object.meta.labels.clone());
         self.history.push(Event { deleted: true, object });
     }
 
@@ -100,9 +113,10 @@ impl Cluster {
         }
     }
 
-    fn object(&self, key: &ObjectKey, uid: Uid, generation: u64) -> Arc<Object> {
+    fn object(&self, key: &ObjectKey, uid: Uid, generation: u64, labels: Labels) -> Arc<Object> {
         let meta = Meta {
             generation: Some(generation),
+            labels,
             ..Meta::new(key.clone(), uid, ResourceVersion(self.version))
         };
         // The body tells versions of the same number apart that were made before and after a rewind.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidings_core::change::{Change, ChangeKind, Content, Epoch};
 use tidings_core::object::{Object, ObjectKey, ResourceVersion, Uid};
-use tidings_core::route::Selection;
+use tidings_core::selection::Selection;
 
 use crate::cluster::Event;
 
@@ -78,12 +78,12 @@ impl Consumer {
                     "a uid lives twice: {}",
                     context()
                 );
-                assert!(self.selection.selects(&key), "not selected: {}", context());
+                assert!(self.selects(change), "not selected: {}", context());
             }
             ChangeKind::Updated => {
                 let held = held.as_ref().unwrap_or_else(|| panic!("an update of nothing: {}", context()));
                 assert_eq!(held.meta.uid, uid, "an update of another life: {}", context());
-                assert!(self.selection.selects(&key), "not selected: {}", context());
+                assert!(self.selects(change), "not selected: {}", context());
                 if !change.gap {
                     Self::assert_next(held, change, history);
                 }
@@ -113,6 +113,10 @@ impl Consumer {
             }
             (Content::Identity { .. }, _) => panic!("an object without content: {}", context()),
         }
+    }
+
+    fn selects(&self, change: &Change) -> bool {
+        change.meta().is_some_and(|meta| self.selection.selects(meta))
     }
 
     /// The rule for a consumer that hears things again: by name, what has a lower sequence is ignored.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidings_core::change::ChangeKinds;
 use tidings_core::known::Slot;
 use tidings_core::object::{Object, ResourceVersion};
-use tidings_core::route::{Namespaces, Selection};
+use tidings_core::selection::{LabelSelector, Namespaces, Operator, Requirement, Scope, Selection};
 use tidings_core::watch::backfill::{Answer, Ask, Limits};
 use tidings_core::watch::saved::{Head, Saved};
 use tidings_core::watch::{Effect, Input, Plan, Watch};
@@ -19,6 +19,8 @@ use crate::disk::Disk;
 pub(crate) enum Action {
     /// Create or update an object.
     Write(usize),
+    /// Create or update an object with another label.
+    Relabel(usize),
     Delete(usize),
     /// Delete and create under the same name.
     Recreate(usize),
@@ -121,8 +123,22 @@ impl Default for World {
 
 fn selection(which: usize) -> Selection {
     let only = |namespace: &str| Namespaces::Only([namespace.to_owned()].into());
-    let namespaces = [Namespaces::All, only("shop"), only("farm"), Namespaces::Only([].into())];
-    Selection { namespaces: namespaces[which].clone() }
+    let labels = |operator| LabelSelector::new([Requirement { key: "color".to_owned(), operator }]);
+    let red = || labels(Operator::In(["red".to_owned()].into()));
+    match which {
+        0 => Selection::of(Namespaces::All),
+        1 => Selection::of(only("shop")),
+        2 => Selection::of(only("farm")),
+        3 => Selection::of(Namespaces::Only([].into())),
+        4 => Scope { labels: red(), ..Scope::of(Namespaces::All) }.into(),
+        5 => Scope { labels: labels(Operator::DoesNotExist), ..Scope::of(only("shop")) }.into(),
+        // Two sources, which name some objects twice.
+        _ => {
+            let named = Scope { names: Some(["a".to_owned()].into()), ..Scope::of(Namespaces::All) };
+            let red = Scope { labels: red(), ..Scope::of(only("shop")) };
+            Selection::from(named).union(red.into())
+        }
+    }
 }
 
 impl World {
@@ -165,6 +181,7 @@ impl World {
         self.now += 1;
         match action {
             Action::Write(index) => self.cluster.write(&key(index)),
+            Action::Relabel(index) => self.cluster.relabel(&key(index)),
             Action::Delete(index) => self.cluster.delete(&key(index)),
             Action::Recreate(index) => {
                 self.cluster.delete(&key(index));
@@ -298,7 +315,7 @@ impl World {
                 .cluster
                 .objects
                 .values()
-                .filter(|object| consumer.selection.selects(&object.meta.key))
+                .filter(|object| consumer.selection.selects(&object.meta))
                 .collect();
             let held: Vec<_> = consumer.holds.values().collect();
             assert_eq!(held, expected, "a consumer holds something else than the cluster");

@@ -58,7 +58,7 @@ pub struct Position {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Counts {
-    /// Changes that this Subscription selects.
+    /// Changes that this Subscription selects, and its filters let pass.
     pub received: i64,
     /// Attempts to send an Event.
     pub sent: i64,
@@ -74,6 +74,10 @@ pub struct Counts {
     pub dead_lettered: i64,
     /// Objects that could not be read, and were left out.
     pub skipped: i64,
+    /// Changes of selected objects that the filters left out.
+    pub filtered: i64,
+    /// Changes of which a filter could not say whether they are wanted, and that were sent; `lastError` says why.
+    pub filter_failures: i64,
 }
 
 /// What is still to be done.

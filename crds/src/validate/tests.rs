@@ -1,4 +1,9 @@
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
+use tidings_core::filter::{Attribute, Cel, Expression, Filter};
+use tidings_core::route::Kind;
+use tidings_core::selection::{LabelSelector, Namespaces, Operator, Requirement, Scope, Selection};
 
 use super::*;
 
@@ -30,7 +35,7 @@ fn spec(patch: Value) -> Subscription {
 }
 
 fn only(names: &[&str]) -> Selection {
-    Selection { namespaces: Namespaces::Only(names.iter().map(ToString::to_string).collect()) }
+    Selection::of(Namespaces::Only(names.iter().map(ToString::to_string).collect()))
 }
 
 #[test]
@@ -67,7 +72,7 @@ fn everything_that_can_be_written_arrives() {
         "delivery": {"maxInFlight": 1, "oversize": "Block"},
     })))
     .unwrap();
-    assert_eq!(valid.route.selections[&Kind::new("v1", "Pod")], Selection::ALL);
+    assert_eq!(valid.route.selections[&Kind::new("v1", "Pod")], Selection::all());
     assert_eq!(valid.route.selections[&Kind::new("k8sasbackend.com/v1", "Todo")], only(&["a", "b", "shop"]));
     assert_eq!(valid.route.on, ChangeKinds::of([ChangeKind::Added, ChangeKind::Deleted]));
     assert_eq!(valid.mode, ContentMode::Structured);
@@ -75,11 +80,69 @@ fn everything_that_can_be_written_arrives() {
 }
 
 #[test]
+fn names_and_labels_narrow_a_source_and_sources_add_up() {
+    let labels = json!({
+        "matchLabels": {"app": "shop"},
+        "matchExpressions": [
+            {"key": "tier", "operator": "NotIn", "values": ["test"]}, {"key": "example.com/on", "operator": "Exists"},
+        ],
+    });
+    let valid = validate(&spec(json!({"sources": [
+        {"apiVersion": "v1", "kind": "Pod", "labelSelector": labels},
+        {"apiVersion": "v1", "kind": "Pod", "names": ["a", "system:b"], "namespaces": {"all": true}},
+    ]})));
+    let requirement = |key: &str, operator| Requirement { key: key.to_owned(), operator };
+    let labelled = Scope {
+        names: None,
+        labels: LabelSelector::new([
+            requirement("app", Operator::In(["shop".to_owned()].into())),
+            requirement("tier", Operator::NotIn(["test".to_owned()].into())),
+            requirement("example.com/on", Operator::Exists),
+        ]),
+        namespaces: Namespaces::Only(["shop".to_owned()].into()),
+    };
+    let names = Some(["a", "system:b"].map(ToOwned::to_owned).into());
+    let named = Scope { names, ..Scope::of(Namespaces::All) };
+    let expected = Selection::from(labelled).union(named.into());
+    assert_eq!(valid.unwrap().route.selections, BTreeMap::from([(Kind::new("v1", "Pod"), expected)]));
+}
+
+#[test]
+fn filters_arrive() {
+    let valid = validate(&spec(json!({
+        "changed": {"generation": true},
+        "filters": [
+            {"exact": {"reason": "watch", "type": "com.k8sasbackend.todo.updated"}},
+            {"any": [{"suffix": {"subject": "/milk"}}, {"not": {"cel": "object.spec.done"}}]},
+        ],
+    })))
+    .unwrap();
+    let attribute = |name| Attribute::named(name).unwrap();
+    let expected = Filter::new(vec![
+        Expression::All(vec![
+            Expression::Exact(attribute("reason"), "watch".to_owned()),
+            Expression::Exact(attribute("type"), "com.k8sasbackend.todo.updated".to_owned()),
+        ]),
+        Expression::Any(vec![
+            Expression::All(vec![Expression::Suffix(attribute("subject"), "/milk".to_owned())]),
+            Expression::Not(Box::new(Expression::Cel(Cel::compile("object.spec.done").unwrap()))),
+        ]),
+    ]);
+    assert_eq!(*valid.route.filter, expected);
+    assert_eq!(valid.route.on, ChangeKinds::ALL.of_generations());
+}
+
+#[test]
 fn every_mistake_is_told_with_its_path() {
     let label = "x".repeat(64);
     let many: Vec<String> = (0..65).map(|n| format!("n{n}")).collect();
     let source = |api_version: &str, kind: &str| json!([{"apiVersion": api_version, "kind": kind}]);
-    let names = |names: Value| json!({"sources": [{"apiVersion": "v1", "kind": "Pod", "namespaces": names}]});
+    let pods = |more: Value| {
+        let mut source = json!({"apiVersion": "v1", "kind": "Pod"});
+        merge(&mut source, more);
+        json!({"sources": [source]})
+    };
+    let names = |names: Value| pods(json!({"namespaces": names}));
     let cases: Vec<(Value, &[&str])> = vec![
         (json!({"sources": []}), &["spec.sources: at least one"]),
         (json!({"sources": vec![source("v1", "Pod")[0].clone(); 17]}), &["spec.sources: 17 sources"]),
@@ -108,6 +171,55 @@ fn every_mistake_is_told_with_its_path() {
             &[
                 "spec.sources[0].namespaces.names[1]: \"a\" is there twice",
                 "spec.sources[0].namespaces.names[2]: \"B\" is not the name of a namespace",
+            ],
+        ),
+        (
+            pods(json!({"names": []})),
+            &["spec.sources[0].names: at least one is needed; without `names`, it is every"],
+        ),
+        (
+            pods(json!({"names": ["a", "a", "b/c", ""]})),
+            &[
+                "spec.sources[0].names[1]: \"a\" is there twice",
+                "spec.sources[0].names[2]: \"b/c\" is not the name of an object",
+                "spec.sources[0].names[3]: \"\" is not the name of an object",
+            ],
+        ),
+        (
+            pods(json!({"labelSelector": {"matchLabels": {"a b": "x", "c": "-x"}}})),
+            &[
+                "spec.sources[0].labelSelector.matchLabels[a b]: \"a b\" is not the key of a label",
+                "spec.sources[0].labelSelector.matchLabels[c]: \"-x\" is not the value of a label",
+            ],
+        ),
+        (
+            pods(json!({"labelSelector": {"matchExpressions": [
+                {"key": "a", "operator": "In"}, {"key": "/a", "operator": "Exists", "values": ["x"]},
+            ]}})),
+            &[
+                "spec.sources[0].labelSelector.matchExpressions[0].values: In and NotIn need values",
+                "spec.sources[0].labelSelector.matchExpressions[1].key: \"/a\" is not the key of a label",
+                "spec.sources[0].labelSelector.matchExpressions[1].values: In and NotIn need values",
+            ],
+        ),
+        (
+            json!({"filters": [{}]}),
+            &["spec.filters[0]: exactly one of exact, prefix, suffix, cel, all, any and not"],
+        ),
+        (json!({"filters": [{"exact": {"type": "a"}, "cel": "true"}]}), &["spec.filters[0]: exactly one of"]),
+        (
+            json!({"filters": [{"exact": {"tpye": "a"}}, {"prefix": {"subject": ""}}]}),
+            &[
+                "spec.filters[0].exact.tpye: no Event has this attribute; there are specversion, id, source, type",
+                "spec.filters[1].prefix.subject: is empty, which every value begins and ends with",
+            ],
+        ),
+        (
+            json!({"filters": [{"any": [{"not": {"cel": "objekt.spec.n > 1"}}, {"all": []}]}, {"cel": "1 +"}]}),
+            &[
+                "spec.filters[0].any[0].not.cel: there is no variable \"objekt\"; there are object, change and event",
+                "spec.filters[0].any[1].all: there can be 1 to 16, and are 0",
+                "spec.filters[1].cel: is not CEL: ",
             ],
         ),
         (json!({"on": []}), &["spec.on: at least one"]),

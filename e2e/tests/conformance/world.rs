@@ -97,7 +97,7 @@ impl Running {
         let turn = TURN.lock().await;
         let control_plane = CLOSING.get_or_try_init(ControlPlane::start).await?;
         let cluster = Cluster::install(control_plane).await;
-        let bridge = Bridge::start(program().await, &cluster.kubeconfig, &ARGUMENTS).await?;
+        let bridge = Bridge::start(program().await, cluster.bridge(), &ARGUMENTS).await?;
         let testbed = shared::testbed().await?;
         let stage = Stage::set(cluster, &testbed.nats, prefix).await;
         Ok((stage, Self::Own { bridge: Box::new(bridge), _turn: turn }))

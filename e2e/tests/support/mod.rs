@@ -1,4 +1,5 @@
-//! What the tests share: a cluster with our CRDs, a broker, a bridge, and a namespace of each test's own.
+//! What the tests share: a cluster with our CRDs and the rights that the chart gives, a broker, a bridge, and a namespace of
+//! each test's own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "support of tests, which may panic")]
 #![allow(dead_code, reason = "each test file uses its part")]
@@ -18,15 +19,23 @@ use tidings_testbed::control_plane::ControlPlane;
 use tidings_testbed::nats::Nats;
 use tidings_testbed::tidings::{Bridge, Profile, build};
 use tidings_testbed::wait::eventually;
-use tidings_testbed::{api_server, kubectl, shared};
+use tidings_testbed::{api_server, helm, kubectl, shared};
 use tokio::sync::OnceCell;
 
 pub(crate) const SOON: Duration = Duration::from_mins(1);
 
+/// Where the chart is installed, as far as it is.
+pub(crate) const HOME: &str = "tidings";
+/// The service account that it makes for the bridge.
+pub(crate) const ACCOUNT: &str = "tidings-bridge";
+
 /// A cluster with our CRDs and Todos.
 pub(crate) struct Cluster {
+    /// Of somebody who may do everything.
     pub(crate) kubeconfig: PathBuf,
     pub(crate) client: Client,
+    /// Of the bridge's service account, with the rights of the chart and no others.
+    bridge: Option<PathBuf>,
 }
 
 /// One test's namespace, stream and Todos.
@@ -55,7 +64,7 @@ pub(crate) async fn stage_with(prefix: &str, arguments: &[&str]) -> (Stage, &'st
     let testbed = shared::testbed().await.unwrap();
     let start = || async {
         let cluster = Cluster::install(&testbed.control_plane).await;
-        Bridge::start(program().await, &cluster.kubeconfig, arguments).await.unwrap()
+        Bridge::start(program().await, cluster.bridge(), arguments).await.unwrap()
     };
     let bridge = BRIDGE.get_or_init(start).await;
     (Stage::set(Cluster::of(&testbed.control_plane).await, &testbed.nats, prefix).await, bridge)
@@ -65,12 +74,17 @@ impl Cluster {
     pub(crate) async fn of(control_plane: &ControlPlane) -> Self {
         let kubeconfig = control_plane.kubeconfig().to_owned();
         let client = api_server::client(&kubeconfig).await.unwrap();
-        Self { kubeconfig, client }
+        Self { kubeconfig, client, bridge: None }
     }
 
-    /// The same, after our CRDs were installed as people install them.
+    /// The kubeconfig to run the bridge with.
+    pub(crate) fn bridge(&self) -> &Path {
+        self.bridge.as_deref().expect("a cluster that something was installed in")
+    }
+
+    /// The same, after our CRDs were installed as people install them, and the bridge was given its rights.
     pub(crate) async fn install(control_plane: &ControlPlane) -> Self {
-        let cluster = Self::of(control_plane).await;
+        let mut cluster = Self::of(control_plane).await;
         let crds = std::process::Command::new(program().await).arg("crds").output().unwrap();
         cluster.apply("default", &String::from_utf8(crds.stdout).unwrap());
         cluster.apply("default", include_str!("../../../examples/todo/crd.yaml"));
@@ -81,7 +95,32 @@ impl Cluster {
         })
         .await
         .unwrap();
+        cluster.give_rights();
+        cluster.bridge = Some(control_plane.kubeconfig_of(HOME, ACCOUNT).await.unwrap());
         cluster
+    }
+
+    /// Applies what the chart has for the rights of the bridge.
+    fn give_rights(&self) {
+        let todos = json!({"sources": [{"apiGroups": ["k8sasbackend.com"], "resources": ["todos"]}]});
+        let objects = helm::template(HOME, &todos).unwrap();
+        let rights = ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
+        let mut items = vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME}})];
+        items.extend(objects.into_iter().filter(|object| rights.iter().any(|kind| object["kind"] == *kind)));
+        items.push(bound("tidings-bridge-source-values"));
+        self.apply(HOME, &json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string());
+    }
+
+    /// Lets the bridge read another kind, as people do for kinds of theirs.
+    pub(crate) fn let_read(&self, group: &str, plural: &str) {
+        let name = format!("tidings-reads-{plural}.{group}");
+        let role = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+            "metadata": {"name": name, "labels": {"tidings.dev/aggregate-to-bridge": "true"}},
+            "rules": [{"apiGroups": [group], "resources": [plural], "verbs": ["list", "watch"]}]
+        });
+        let items = [role, bound(&name)];
+        self.apply(HOME, &json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string());
     }
 
     pub(crate) fn apply(&self, namespace: &str, yaml: &str) {
@@ -100,6 +139,16 @@ impl Cluster {
             ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
         Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
+}
+
+/// Where there is no controller manager nobody puts the role of the sources together: this binds a part of it by itself.
+fn bound(role: &str) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": format!("without-controllers-{role}")},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": HOME}]
+    })
 }
 
 impl Stage {

@@ -40,9 +40,13 @@ pub(super) fn build(name: &str, recipe: &Recipe, target: &Path) -> Result<()> {
     fs::rename(&unfinished, target).with_context(|| format!("move the new {name} to {}", target.display()))
 }
 
-/// Kubernetes learns its version from the linker; without it, it calls itself v0.0.0 and features misbehave.
+/// Kubernetes and Helm learn their versions from the linker; without it, Kubernetes calls itself v0.0.0 and features
+/// misbehave.
 fn link_flags(package: &str, version: &str) -> String {
     let mut flags = "-s -w".to_owned();
+    if package.starts_with("helm.sh/helm/v4/") {
+        flags.push_str(&format!(" -X helm.sh/helm/v4/internal/version.version=v{version}"));
+    }
     if package.starts_with("k8s.io/kubernetes/") {
         let mut numbers = version.split('.');
         let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());

@@ -29,7 +29,7 @@ pub type Version = [u32; 3];
 /// Builds the components.
 pub const GO: Tool = Tool {
     name: "go",
-    purpose: "builds etcd, kube-apiserver, kubectl and nats-server",
+    purpose: "builds etcd, Kubernetes, kubectl, helm and nats-server",
     // Often too old, but able to fetch a newer one.
     debian: "golang-go",
     version: &["version"],
@@ -97,6 +97,16 @@ pub const PYTHON: Tool = Tool {
     install: "package python3-venv (Debian), python3 (Fedora, Alpine)",
 };
 
+/// Looks for mistakes in scripts.
+pub const SHELLCHECK: Tool = Tool {
+    name: "shellcheck",
+    purpose: "looks for mistakes in the scripts for people",
+    debian: "shellcheck",
+    version: &["--version"],
+    minimum: || Some([0, 8, 0]),
+    install: "package shellcheck (Debian, Alpine), ShellCheck (Fedora)",
+};
+
 const CC: Tool = Tool {
     name: "cc",
     purpose: "compiles the C parts of Rust dependencies (TLS)",
@@ -113,7 +123,7 @@ pub const BUILD: [Tool; 3] = [GO, SETPRIV, SETSID];
 pub const KAFKA: [Tool; 4] = [JAVA, MAVEN, SETPRIV, SETSID];
 
 /// What everything in this repository takes, besides Rust itself and what compiles C.
-pub const ALL: [Tool; 8] = [GO, CC, SETPRIV, SETSID, JAVA, MAVEN, RABBITMQ, PYTHON];
+pub const ALL: [Tool; 9] = [GO, CC, SETPRIV, SETSID, JAVA, MAVEN, RABBITMQ, PYTHON, SHELLCHECK];
 
 /// A tool that cannot be used, and why.
 #[derive(Debug)]

@@ -78,7 +78,7 @@ fn text(length: usize) -> String {
 fn write_object(text: &mut String, number: u64, generation: u64, version: u64, padding: &str) {
     let written = write!(
         text,
-        r#"{{"apiVersion":"k8sasbackend.com/v1","kind":"Todo","metadata":{{"creationTimestamp":"2026-01-01T00:00:00Z","generation":{generation},"managedFields":[{{"apiVersion":"k8sasbackend.com/v1","fieldsType":"FieldsV1","fieldsV1":{{"f:spec":{{".":{{}},"f:message":{{}},"f:when":{{}}}}}},"manager":"bench","operation":"Update","time":"2026-01-02T00:00:00Z"}}],"name":"todo-{number}","namespace":"bench","resourceVersion":"{version}","uid":"00000000-0000-4000-8000-{number:012x}"}},"spec":{{"message":""#
+        r#"{{"apiVersion":"k8sasbackend.com/v1","kind":"Todo","metadata":{{"creationTimestamp":"2026-01-01T00:00:00Z","generation":{generation},"labels":{{"app":"shop","tier":"gold"}},"managedFields":[{{"apiVersion":"k8sasbackend.com/v1","fieldsType":"FieldsV1","fieldsV1":{{"f:spec":{{".":{{}},"f:message":{{}},"f:when":{{}}}}}},"manager":"bench","operation":"Update","time":"2026-01-02T00:00:00Z"}}],"name":"todo-{number}","namespace":"bench","resourceVersion":"{version}","uid":"00000000-0000-4000-8000-{number:012x}"}},"spec":{{"message":""#
     );
     debug_assert!(written.is_ok(), "writing to a String does not fail");
     text.push_str(padding);

@@ -3,6 +3,7 @@
 //! Everything measured is compiled for release: the command builds a release copy of itself and hands over.
 
 mod account;
+mod filters;
 mod memory;
 mod meter;
 mod naive;
@@ -33,6 +34,8 @@ pub(super) struct Bench {
 enum Scenario {
     /// A replay API server → the bridge → JetStream, beside a naive bridge
     Pipeline(pipeline::Pipeline),
+    /// Subscriptions that select or filter by labels, attributes and CEL, on one resource
+    Filters(filters::Filters),
     /// Resident memory, beside the formula that bounds it, and a start that knows 100,000 objects
     Memory(memory::Memory),
     /// A broker that is gone while everything goes on at full speed, and that comes back
@@ -56,7 +59,8 @@ pub(super) async fn bench(Bench { scenario }: Bench) -> Result<ExitCode> {
         Scenario::Naive(naive) => naive::run(naive).await,
         Scenario::Load(load) => sinks::load(load).await,
         Scenario::Store(store) => store::run(store),
-        Scenario::Memory(_)
+        Scenario::Filters(_)
+        | Scenario::Memory(_)
         | Scenario::Outage(_)
         | Scenario::Pipeline(_)
         | Scenario::Sinks(_)
@@ -65,6 +69,7 @@ pub(super) async fn bench(Bench { scenario }: Bench) -> Result<ExitCode> {
         {
             hand_over()
         }
+        Scenario::Filters(filters) => filters::run(filters).await,
         Scenario::Memory(memory) => memory::run(memory).await,
         Scenario::Outage(outage) => outage::run(outage).await,
         Scenario::Sinks(sinks) => sinks::run(sinks).await,

@@ -10,6 +10,7 @@ use clap::Args;
 
 mod backfill;
 mod bridge;
+mod chart;
 mod copy;
 mod core;
 mod sinks;
@@ -72,7 +73,8 @@ const PATIENCE_SECONDS: &str = "300";
 /// Those of one crate, or of one matter, each.
 fn mutations() -> impl Iterator<Item = &'static Mutation> {
     let decided = core::MUTATIONS.iter().chain(backfill::MUTATIONS);
-    decided.chain(bridge::MUTATIONS).chain(state::MUTATIONS).chain(sinks::MUTATIONS).chain(webhook::MUTATIONS)
+    let served = bridge::MUTATIONS.iter().chain(state::MUTATIONS).chain(sinks::MUTATIONS);
+    decided.chain(served).chain(chart::MUTATIONS).chain(webhook::MUTATIONS)
 }
 
 /// Fails when a mutation survives, or cannot be tried.

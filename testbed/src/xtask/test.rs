@@ -14,6 +14,7 @@ use crate::receiver::Kind;
 
 mod deny;
 mod run;
+mod scripts;
 mod tier;
 
 use run::Counts;
@@ -97,6 +98,8 @@ impl Tier {
             Report { tier: self, counts: Counts::default(), time: Duration::ZERO, notes: Vec::new() };
         // First, so that no test waits minutes for a build, and every test finds the same.
         let servers = if self.needs_servers() { binaries::ensure_usual() } else { Ok(()) };
+        let mut others = self.needs_too(context.sink).iter();
+        let servers = servers.and_then(|()| others.try_for_each(|binary| binary.ensure().map(drop)));
         match servers {
             Ok(()) => {
                 for step in self.steps(context.sink) {
@@ -146,6 +149,7 @@ impl Step {
                 }
             }
             Self::Deny => deny::check(context.install, report)?,
+            Self::Scripts => scripts::check(report)?,
             Self::Chaos => {
                 let runtime = tokio::runtime::Runtime::new()?;
                 let sinks = match (context.sink, context.chaos.rounds) {

@@ -6,8 +6,8 @@ use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use tidings_config::field_error::FieldErrors;
 use tidings_config::sink::valid::ValidConnection;
-use tidings_crds::sink::Sink;
-use tidings_crds::validate;
+use tidings_crds::sink::{Sink, ValidSinkSpec};
+use tidings_crds::{validate, warnings};
 
 use super::{Case, Need, Target, Who};
 
@@ -15,21 +15,25 @@ use super::{Case, Need, Target, Who};
 #[derive(Debug)]
 pub struct SinkCase {
     namespace: String,
-    connection: ValidConnection,
+    valid: ValidSinkSpec,
 }
 
 pub(super) fn begin(object: &DynamicObject) -> Result<Case, FieldErrors> {
     let sink: Sink = validate::read(object)?;
-    let connection = sink.spec.connection.validate("spec")?;
-    Ok(Case::Sink(SinkCase { namespace: sink.namespace().unwrap_or_default(), connection }))
+    let valid = sink.spec.validate()?;
+    Ok(Case::Sink(SinkCase { namespace: sink.namespace().unwrap_or_default(), valid }))
 }
 
 // === impl SinkCase ===
 
 impl SinkCase {
     pub(super) fn needs(&self) -> Vec<Need> {
-        let Self { namespace, connection } = self;
-        secrets(connection, namespace, "spec", &[Who::User])
+        let Self { namespace, valid } = self;
+        secrets(&valid.connection, namespace, "spec", &[Who::User])
+    }
+
+    pub(super) fn warnings(&self) -> Vec<String> {
+        warnings::of_sink(&self.valid).iter().map(ToString::to_string).collect()
     }
 }
 

@@ -1,12 +1,16 @@
 //! A Subscription: whoever writes one, and the service account that it acts as, must be allowed to read what it reads.
 
+use std::collections::BTreeSet;
+
 use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use tidings_config::field_error::FieldErrors;
 use tidings_config::sink::valid::Via;
-use tidings_core::route::{Kind, Namespaces, Selection};
+use tidings_core::route::Kind;
+use tidings_core::selection::Namespaces;
 use tidings_crds::subscription::Subscription;
 use tidings_crds::validate::{self, ValidSubscription};
+use tidings_crds::warnings::warnings;
 
 use super::{Case, Need, Resources, SinkFound, SinkName, Target, Who, sink};
 
@@ -51,20 +55,22 @@ impl SubscriptionCase {
             Who::Account { namespace: self.namespace.clone(), name: self.valid.service_account.clone() };
         let everybody = [Who::User, account];
         let mut needs = Vec::new();
-        for (kind, Selection { namespaces }) in &self.valid.route.selections {
+        for (kind, selection) in &self.valid.route.selections {
             let Some(Some(resource)) = resources.get(kind) else { continue };
-            let scopes: Vec<Option<String>> = match namespaces {
-                Namespaces::All => vec![None],
-                Namespaces::Only(_) if !resource.namespaced => vec![None],
-                Namespaces::Only(names) => names.iter().cloned().map(Some).collect(),
-                Namespaces::None => Vec::new(),
-            };
+            // Names and labels are picked out by the bridge, which reads all of them.
+            let mut scopes: BTreeSet<Option<&String>> = BTreeSet::new();
+            for scope in selection.scopes() {
+                match &scope.namespaces {
+                    Namespaces::Only(names) if resource.namespaced => scopes.extend(names.iter().map(Some)),
+                    Namespaces::Only(_) | Namespaces::All => drop(scopes.insert(None)),
+                }
+            }
             for namespace in scopes {
                 let target = Target {
                     group: resource.group.clone(),
                     version: resource.version.clone(),
                     plural: resource.plural.clone(),
-                    namespace,
+                    namespace: namespace.cloned(),
                     name: None,
                 };
                 for (who, verb) in everybody.iter().flat_map(|who| VERBS.map(|verb| (who, verb))) {
@@ -105,7 +111,8 @@ impl SubscriptionCase {
             )),
             SinkFound::Open | SinkFound::Unclear => None,
         });
-        unserved.chain(sinks).collect()
+        let unwise = warnings(&self.valid).into_iter().map(|warning| warning.to_string());
+        unserved.chain(sinks).chain(unwise).collect()
     }
 
     /// Where the kind is written.

@@ -104,12 +104,13 @@ async fn lane_to(targets: Targets, settings: DeliverySettings) -> (Lane, Journal
     };
     let route = Route {
         subscription: "shop/orders".into(),
+        filter: Default::default(),
         uid: "uid".into(),
         generation: 1,
         selections: BTreeMap::new(),
         on: ChangeKinds::ALL,
     };
-    let context = Arc::new(EventContext::new("test", &route, &resource));
+    let context = Arc::new(EventContext::new("test", &route.subscription, &route.uid, &resource));
     let source = Source { watch: 1, journal: journal.clone(), slot: Slot(0), context, chunks: None };
     lane.sender().source(SourceChange::Follow(Arc::new(source))).await;
     journal.append(vec![record("milk", 1)], Some(ResourceVersion(1)));

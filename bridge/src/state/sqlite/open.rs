@@ -17,7 +17,7 @@ pub(crate) const APPLICATION: u32 = 0x5449_4447;
 
 /// What brings a file from one schema to the next, the first from nothing to schema 1. Published ones are never
 /// changed.
-const MIGRATIONS: [&str; 1] = [include_str!("schema-1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema-1.sql"), include_str!("schema-2.sql")];
 
 /// The schema of this program.
 #[allow(clippy::cast_possible_truncation, reason = "they are counted on fingers")]

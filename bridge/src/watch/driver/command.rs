@@ -5,7 +5,7 @@
 
 use tidings_core::change::ChangeKinds;
 use tidings_core::known::Slot;
-use tidings_core::route::Selection;
+use tidings_core::selection::Selection;
 use tidings_core::watch::{Effect, Input};
 
 use super::{Driver, Over};
@@ -28,7 +28,9 @@ impl Driver {
                 let slot = match slot.filter(|slot| self.followers.is_at(*slot, &place)) {
                     Some(slot) if self.followers.follows(slot) => {
                         // It was there before the process began, or is about to part and stays.
-                        self.followers.attach(slot, lane, route, on, &self.journal).await;
+                        self.followers
+                            .attach(slot, lane, route, on, &self.journal, &self.context.metrics)
+                            .await;
                         return Ok(self.machine.step(Input::Edit { slot, selection, on }, now));
                     }
                     Some(slot) => {
@@ -44,19 +46,19 @@ impl Driver {
                         self.followers.add(route.uid.clone(), place)
                     }
                 };
-                self.followers.attach(slot, lane, route, on, &self.journal).await;
+                self.followers.attach(slot, lane, route, on, &self.journal, &self.context.metrics).await;
                 self.must_store();
                 Input::Join { slot, selection, on }
             }
             Command::Edit { lane, route, selection, on } => {
                 let Some(slot) = self.followers.slot_of(&route.uid) else { return Ok(Vec::new()) };
-                self.followers.attach(slot, lane, route, on, &self.journal).await;
+                self.followers.attach(slot, lane, route, on, &self.journal, &self.context.metrics).await;
                 Input::Edit { slot, selection, on }
             }
             Command::Part { lane, route } => {
                 let Some(slot) = self.followers.slot_of(&route.uid) else { return Ok(Vec::new()) };
                 let on = route.on;
-                self.followers.attach(slot, lane, route, on, &self.journal).await;
+                self.followers.attach(slot, lane, route, on, &self.journal, &self.context.metrics).await;
                 if !self.followers.follows(slot) {
                     return Ok(Vec::new());
                 }

@@ -42,6 +42,7 @@ fn metadata_is_read_and_noise_is_cut() {
     assert_eq!(object.meta.key.as_str(), "shop/milk");
     assert_eq!(object.meta.resource_version, ResourceVersion(42));
     assert_eq!(object.meta.generation, Some(3));
+    assert_eq!(object.meta.labels.parse(), [("app".into(), "x".into())].into());
     assert_eq!(object.meta.modified.as_deref(), Some("2026-01-03T00:00:00Z"));
     let mut expected = todo();
     expected["metadata"].as_object_mut().unwrap().remove("managedFields");

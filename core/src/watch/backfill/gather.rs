@@ -44,7 +44,7 @@ impl Watch {
         let before = self.known.get(&meta.key);
         let floor = before.map_or(position, |entry| position.max(entry.version));
         let selected = |(_, follower): (Slot, &Follower)| {
-            follower.is_continued() && follower.selection.selects(&meta.key)
+            follower.is_continued() && follower.selection.may_select(&meta.key)
         };
         let wanted = meta.resource_version > floor && self.followers.iter().any(selected);
         if !wanted || !self.may_gather(&meta.key, before, object.size()) {

@@ -3,7 +3,7 @@
 use super::saved::{Doubt, Head, Saved, Told};
 use super::*;
 use crate::change::Epoch;
-use crate::route::Namespaces;
+use crate::selection::Namespaces;
 
 /// A Watch on which `A` was told of `a` in version 10, as the next process finds it, with these doubts.
 fn crashed(doubts: &[(&str, &str, u64)]) -> Watch {
@@ -21,7 +21,7 @@ fn crashed(doubts: &[(&str, &str, u64)]) -> Watch {
 
 fn only(namespaces: &[&str]) -> Selection {
     let namespaces = namespaces.iter().map(ToString::to_string).collect();
-    Selection { namespaces: Namespaces::Only(namespaces) }
+    Selection::of(Namespaces::Only(namespaces))
 }
 
 /// What a LIST at 100 tells `A`, which selects this now, with the versions that order is kept by.

@@ -1,7 +1,7 @@
 //! Subscriptions that join a Watch that runs, are edited, and leave.
 
 use super::*;
-use crate::route::Namespaces;
+use crate::selection::Namespaces;
 
 pub(super) fn list_of(effects: &[Effect], slot: Slot) -> u32 {
     let list = effects.iter().find_map(|effect| match effect {
@@ -54,11 +54,11 @@ fn a_second_subscription_hears_the_snapshot_first_and_nothing_twice_at_the_seam(
 fn what_comes_back_while_history_is_lost_comes_because_of_the_selection() {
     let mut watch = following();
     let edit = |selection| Input::Edit { slot: A, selection, on: ChangeKinds::ALL };
-    let farm = Selection { namespaces: Namespaces::Only(["farm".to_owned()].into()) };
+    let farm = Selection::of(Namespaces::Only(["farm".to_owned()].into()));
     let list = list_of(&run(&mut watch, [edit(farm)]), A);
     let left = run(&mut watch, [listed(A, list, "a", "ua", 10), list_complete(A, list, 30)]);
     assert_eq!(told(&left, A)[0], "left a ua 10");
-    let back = [Input::Expired, edit(Selection::ALL), Input::SnapshotStarted, present("a", "ua", 10)];
+    let back = [Input::Expired, edit(Selection::all()), Input::SnapshotStarted, present("a", "ua", 10)];
     let effects = run(&mut watch, back);
     let reasons = effects.iter().filter_map(|effect| match effect {
         Effect::Emit { change, .. } => Some((change.kind, change.reason, change.gap)),
@@ -103,9 +103,8 @@ fn a_snapshot_of_the_watch_takes_the_place_of_a_list() {
 
 #[test]
 fn an_edited_selection_adds_and_leaves() {
-    let only = |namespace: &str| Selection {
-        namespaces: crate::route::Namespaces::Only([namespace.to_owned()].into()),
-    };
+    let only =
+        |namespace: &str| Selection::of(crate::selection::Namespaces::Only([namespace.to_owned()].into()));
     let mut cow = meta("cow", "uw", 12);
     cow.key = ObjectKey::new(Some("farm"), "cow");
     let cow = Arc::new(Object { meta: cow, body: Bytes::from_static(b"{}") });
@@ -132,7 +131,8 @@ fn an_edited_selection_adds_and_leaves() {
 #[test]
 fn filters_drop_events_and_never_membership() {
     let mut watch = Watch::default();
-    let join = Input::Join { slot: A, selection: Selection::ALL, on: ChangeKinds::of([ChangeKind::Deleted]) };
+    let join =
+        Input::Join { slot: A, selection: Selection::all(), on: ChangeKinds::of([ChangeKind::Deleted]) };
     let effects = run(
         &mut watch,
         [join, Input::SnapshotStarted, present("a", "ua", 10), complete(20), deleted("a", "ua", 21)],
@@ -154,8 +154,8 @@ fn a_slot_that_was_left_starts_anew() {
 #[test]
 fn a_name_with_a_new_life_in_the_list_is_continued_by_the_stream() {
     let mut watch = following();
-    let everything = |slot| Input::Edit { slot, selection: Selection::ALL, on: ChangeKinds::ALL };
-    let shop = Selection { namespaces: crate::route::Namespaces::Only(["shop".to_owned()].into()) };
+    let everything = |slot| Input::Edit { slot, selection: Selection::all(), on: ChangeKinds::ALL };
+    let shop = Selection::of(crate::selection::Namespaces::Only(["shop".to_owned()].into()));
     run(&mut watch, [Input::Edit { slot: A, selection: shop, on: ChangeKinds::ALL }]);
     let list = list_of(&run(&mut watch, [everything(A)]), A);
     let effects = run(&mut watch, [listed(A, list, "a", "later", 27), list_complete(A, list, 30)]);
@@ -176,7 +176,7 @@ fn a_name_with_a_new_life_in_the_list_is_continued_by_the_stream() {
 #[test]
 fn what_was_selected_all_the_time_misses_nothing_while_the_rest_is_listed() {
     let mut watch = following();
-    let shop = Selection { namespaces: crate::route::Namespaces::Only(["shop".to_owned()].into()) };
+    let shop = Selection::of(crate::selection::Namespaces::Only(["shop".to_owned()].into()));
     let list = list_of(&run(&mut watch, [Input::Edit { slot: A, selection: shop, on: ChangeKinds::ALL }]), A);
     let came_and_went = [present("d", "ud", 21), deleted("d", "ud", 22), list_complete(A, list, 30)];
     assert_eq!(told(&run(&mut watch, came_and_went), A), ["added d ud 21", "deleted d ud 22"]);
@@ -234,7 +234,7 @@ fn what_began_while_it_was_not_selected_is_told_by_the_next_list() {
         told(&run(&mut watch, [deleted("a", "ua", 30), present("a", "ua2", 31)]), A),
         ["deleted a ua 30"]
     );
-    let list = list_of(&run(&mut watch, [select(Selection::ALL)]), A);
+    let list = list_of(&run(&mut watch, [select(Selection::all())]), A);
     let effects = run(&mut watch, [listed(A, list, "a", "ua2", 31), list_complete(A, list, 40)]);
     assert_eq!(told(&effects, A), ["added a ua2 31"]);
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::joining::{list_complete, list_of, listed};
 use super::*;
-use crate::route::Namespaces;
+use crate::selection::Namespaces;
 use crate::watch::backfill::{Answer, Ask, Limits};
 
 /// What etcd has of the name `a`: versions, and the uid, if there was one.
@@ -149,13 +149,13 @@ fn who_is_edited_behind_a_list_is_not_told_what_came_and_went_before_it() {
     run(&mut watch, [listed(B, list, "b", "ub", 11), list_complete(B, list, 35)]);
     // The Watch is at 20: when it brings what was before 35, B has another selection, and had it all before.
     let namespaces = Namespaces::Only(["shop".to_owned()].into());
-    let list = list_of(&run(&mut watch, [edit(Selection { namespaces })]), B);
+    let list = list_of(&run(&mut watch, [edit(Selection::of(namespaces))]), B);
     let late = [present("c", "uc", 30), deleted("c", "uc", 31), present("c", "uc2", 40)];
     assert_eq!(told(&run(&mut watch, late), B), ["added c uc2 40"]);
     // The second LIST leaves to the stream what came after the first one, and so does the third.
     let rest = [listed(B, list, "b", "ub", 11), listed(B, list, "d", "ud", 41), list_complete(B, list, 45)];
     assert_eq!(told(&run(&mut watch, rest), B), Vec::<String>::new());
-    run(&mut watch, [edit(Selection::ALL)]);
+    run(&mut watch, [edit(Selection::all())]);
     let rest = [present("d", "ud", 41), present("c", "uc2", 46), present("d", "ud", 47)];
     assert_eq!(told(&run(&mut watch, rest), B), ["added d ud 41", "updated c uc2 46", "updated d ud 47"]);
 }
@@ -166,7 +166,7 @@ fn what_is_selected_again_while_a_snapshot_comes_in_is_not_new() {
     run(&mut watch, [Input::Ended { empty: false }, Input::Expired]);
     let edit = |selection| Input::Edit { slot: A, selection, on: ChangeKinds::ALL };
     run(&mut watch, [edit(Selection::NOTHING), Input::SnapshotStarted, present("a", "ua", 10), complete(40)]);
-    run(&mut watch, [Input::Expired, edit(Selection::ALL)]);
+    run(&mut watch, [Input::Expired, edit(Selection::all())]);
     let effects = run(&mut watch, [Input::SnapshotStarted, present("a", "ua", 10)]);
     let reasons = effects.iter().filter_map(|effect| match effect {
         Effect::Emit { change, .. } => Some((change.kind, change.reason)),

@@ -7,7 +7,7 @@ use crate::receiver::Kind;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Tier {
-    /// Format, clippy with warnings denied, dependencies
+    /// Format, clippy with warnings denied, dependencies, scripts
     Lint,
     /// The documentation builds without a warning
     Doc,
@@ -39,6 +39,8 @@ pub(super) enum Step {
     With(&'static [Binary], &'static str, &'static [&'static str]),
     /// cargo-deny.
     Deny,
+    /// shellcheck.
+    Scripts,
     /// `cargo xtask demo --once`.
     Demo,
     /// Rounds of chaos.
@@ -63,20 +65,21 @@ impl Tier {
 
     /// With a `sink`, only what that one is held to.
     pub(super) fn steps(self, sink: Option<Kind>) -> Vec<Step> {
-        use Step::{Chaos, Check, Demo, Deny, Integration, Others, Tests, With};
+        use Step::{Chaos, Check, Demo, Deny, Integration, Others, Scripts, Tests, With};
         match self {
             Self::Broker if sink.is_some() => sink.map_or_else(Vec::new, of_sink),
             Self::Lint => vec![
                 Check("format (fix with `cargo fmt --all`)", vec!["fmt", "--all", "--check"]),
                 Check("clippy", vec!["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
                 Deny,
+                Scripts,
             ],
             Self::Doc => vec![Check("documentation", vec!["doc", "--workspace", "--no-deps"])],
             Self::Unit => vec![
                 Tests(vec!["--workspace", "--lib", "--bins"]),
                 Tests(vec!["--workspace", "--doc"]),
                 Integration("config", &[]),
-                Integration("testbed", &["architecture", "guarantees"]),
+                Integration("testbed", &["architecture", "chart", "guarantees"]),
             ],
             Self::Model => vec![Integration("core", &[])],
             Self::Broker => vec![
@@ -91,9 +94,14 @@ impl Tier {
                 Integration("bridge", &[]),
                 Integration("webhook", &[]),
                 Integration("cli", &[]),
+                With(&[Binary::Helm], "e2e", &["chart"]),
             ],
             Self::E2e => vec![
-                Others("e2e", &["consumers", "interop", "conformance", "bad_sinks"]),
+                Others(
+                    "e2e",
+                    &["chart", "install", "rights", "consumers", "interop", "conformance", "bad_sinks"],
+                ),
+                With(&[Binary::Helm, Binary::KubeControllerManager], "e2e", &["install", "rights"]),
                 With(&[Binary::Kafka, Binary::Rabbitmq], "e2e", &["conformance", "bad_sinks"]),
                 With(&[Binary::Kafka, Binary::Rabbitmq, Binary::Python], "e2e", &["consumers", "interop"]),
                 Demo,
@@ -104,6 +112,15 @@ impl Tier {
 
     pub(super) fn needs_servers(self) -> bool {
         matches!(self, Self::Broker | Self::Api | Self::E2e | Self::Chaos)
+    }
+
+    /// What it needs besides: the bridge of the tests of everything has the rights that the chart renders.
+    pub(super) fn needs_too(self, sink: Option<Kind>) -> &'static [Binary] {
+        match self {
+            Self::E2e => &[Binary::Helm],
+            Self::Broker if sink.is_some() => &[Binary::Helm],
+            _ => &[],
+        }
     }
 }
 

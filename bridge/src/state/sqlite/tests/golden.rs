@@ -3,7 +3,8 @@
 use tidings_core::change::ChangeKinds;
 use tidings_core::known::Slot;
 use tidings_core::object::ResourceVersion;
-use tidings_core::route::{Namespaces, Resource, Selection};
+use tidings_core::route::Resource;
+use tidings_core::selection::{Namespaces, Selection};
 use tidings_core::watch::saved::{Difference, Doubt, Head, SavedFollower, SavedPhase, Streamed};
 
 use super::*;
@@ -15,12 +16,12 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/state/sqlite/tests/
 fn record() -> WatchRecord {
     let follower = |slot, phase| SavedFollower {
         slot: Slot(slot),
-        selection: Selection { namespaces: Namespaces::Only(["shop".to_owned()].into()) },
+        selection: Selection::of(Namespaces::Only(["shop".to_owned()].into())),
         on: ChangeKinds::ALL,
         fresh: slot == 1,
         phase,
     };
-    let streamed = || Streamed::new([sample::key(3)], [Selection::ALL]);
+    let streamed = || Streamed::new([sample::key(3)], [Selection::all()]);
     let head = Head {
         position: Some(ResourceVersion(4711)),
         reconciling: true,

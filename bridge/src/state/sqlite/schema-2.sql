@@ -1,0 +1,2 @@
+-- What is selected can have names and labels, and Changes a reason that says so: a program that knows only schema 1 cannot read
+-- them, and has to say so. No table changes.

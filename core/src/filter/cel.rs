@@ -1,0 +1,371 @@
+//! Filters in CEL, the expression language that Kubernetes uses for its own rules.
+//!
+//! What an expression may cost is bounded twice: its text when it is compiled, and its steps, which depend on the object, before
+//! it is evaluated. A step is one node of the expression; a comprehension takes those in it once for each element of the
+//! longest list or map of the object.
+
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
+
+use ::cel::common::ast::Expr;
+use ::cel::objects::{Key, Map, Value};
+use ::cel::{Context, Env, IdedExpr, Program, extensions};
+
+use super::Error;
+use crate::change::{Change, Content};
+use crate::event::Event;
+
+/// The longest expression, in bytes.
+pub const MAX_LENGTH: usize = 4096;
+/// The deepest that parentheses, lists and calls can be in each other.
+pub const MAX_DEPTH: usize = 64;
+/// The most steps that an expression may take with one object: well below a second.
+pub const MAX_STEPS: u64 = 1_000_000;
+
+/// What an expression can look at.
+const VARIABLES: [&str; 3] = ["object", "change", "event"];
+
+/// What it can call: of CEL's own functions, and of the string functions of Kubernetes those whose results are not longer
+/// than what they are given.
+const FUNCTIONS: [&str; 53] = [
+    "_&&_",
+    "_||_",
+    "!_",
+    "_==_",
+    "_!=_",
+    "_<_",
+    "_<=_",
+    "_>_",
+    "_>=_",
+    "_+_",
+    "_-_",
+    "-_",
+    "_*_",
+    "_/_",
+    "_%_",
+    "_?_:_",
+    "_[_]",
+    "@in",
+    "@not_strictly_false",
+    "bool",
+    "bytes",
+    "charAt",
+    "contains",
+    "double",
+    "duration",
+    "dyn",
+    "endsWith",
+    "getDate",
+    "getDayOfMonth",
+    "getDayOfWeek",
+    "getDayOfYear",
+    "getFullYear",
+    "getHours",
+    "getMilliseconds",
+    "getMinutes",
+    "getMonth",
+    "getSeconds",
+    "indexOf",
+    "int",
+    "lastIndexOf",
+    "lowerAscii",
+    "matches",
+    "max",
+    "min",
+    "size",
+    "split",
+    "startsWith",
+    "string",
+    "substring",
+    "timestamp",
+    "trim",
+    "uint",
+    "upperAscii",
+];
+
+/// An expression, compiled.
+#[derive(Clone)]
+pub struct Cel {
+    source: Arc<str>,
+    program: Arc<Program>,
+    weight: Weight,
+    uses_object: bool,
+    uses_event: bool,
+}
+
+/// Why a text is no filter.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// It is longer than [`MAX_LENGTH`].
+    #[error("is longer than {MAX_LENGTH} bytes")]
+    TooLong,
+    /// It is nested deeper than [`MAX_DEPTH`].
+    #[error("is nested more than {MAX_DEPTH} deep")]
+    TooDeep,
+    /// It is not CEL.
+    #[error("is not CEL: {0}")]
+    Syntax(String),
+    /// It looks at something that is not there.
+    #[error("there is no variable {0:?}; there are object, change and event")]
+    Variable(String),
+    /// It calls something that is not there.
+    #[error("there is no function {0:?} here")]
+    Function(String),
+    /// It never gives true or false.
+    #[error("gives a value that is never true or false")]
+    NotBoolean,
+    /// Even with a small object it would take too long.
+    #[error("is too costly: comprehensions are nested {0} deep, of 2 at most")]
+    TooCostly(u32),
+}
+
+/// What expressions need of one Change, made when it is needed first.
+#[derive(Debug, Default)]
+pub struct Facts {
+    object: OnceCell<Result<Looked, String>>,
+}
+
+/// An object, as expressions see it.
+#[derive(Debug)]
+struct Looked {
+    value: Value,
+    /// Elements of its longest list or map, or bytes of its longest text if that is more than 16 times as many.
+    longest: u64,
+}
+
+/// What an expression costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Weight {
+    /// Its nodes.
+    nodes: u64,
+    /// How deep comprehensions are in each other.
+    loops: u32,
+}
+
+// === impl Cel ===
+
+static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
+    let mut env = Env::stdlib();
+    // It cannot conflict with the standard library; and without it, its functions are not there.
+    let added = env.add_extension(extensions::strings);
+    debug_assert!(added.is_ok(), "{added:?}");
+    Arc::new(env)
+});
+
+impl Cel {
+    /// Compiles `source`.
+    ///
+    /// # Errors
+    ///
+    /// When it is not CEL, is too costly, or names what is not there.
+    pub fn compile(source: &str) -> Result<Self, Invalid> {
+        if source.len() > MAX_LENGTH {
+            return Err(Invalid::TooLong);
+        }
+        if depth(source) > MAX_DEPTH {
+            return Err(Invalid::TooDeep);
+        }
+        let program = ENVIRONMENT
+            .compile(source)
+            .map_err(|errors| Invalid::Syntax(in_one_line(&errors.to_string())))?;
+        let mut used = Used::default();
+        let weight = used.look(program.expression(), &mut Vec::new());
+        if let Some(unknown) = used.variables.iter().find(|name| !VARIABLES.contains(name)) {
+            return Err(Invalid::Variable((*unknown).to_owned()));
+        }
+        if let Some(unknown) = used.functions.iter().find(|name| !FUNCTIONS.contains(name)) {
+            return Err(Invalid::Function((*unknown).to_owned()));
+        }
+        if weight.loops > 2 {
+            return Err(Invalid::TooCostly(weight.loops));
+        }
+        if matches!(program.expression().expr, Expr::List(_) | Expr::Map(_) | Expr::Struct(_)) {
+            return Err(Invalid::NotBoolean);
+        }
+        let (uses_object, uses_event) = (used.variables.contains("object"), used.variables.contains("event"));
+        Ok(Self { source: source.into(), program: Arc::new(program), weight, uses_object, uses_event })
+    }
+
+    pub(super) fn holds(&self, event: &Event, change: &Change, facts: &Facts) -> Result<bool, Error> {
+        let expression = || self.source.to_string();
+        let fails = |problem: &dyn std::fmt::Display| Error::Fails {
+            expression: expression(),
+            problem: in_one_line(&problem.to_string()),
+        };
+        let mut context = Context::with_env(ENVIRONMENT.clone());
+        if self.uses_object {
+            let Looked { value, longest } = facts.object(event).map_err(|problem| fails(&problem))?;
+            let cost = self.weight.steps(*longest);
+            if cost > MAX_STEPS {
+                return Err(Error::TooCostly { expression: expression(), cost, most: MAX_STEPS });
+            }
+            context.add_variable_from_value("object", value.clone());
+        }
+        if self.uses_event {
+            let attributes = event.attributes().into_iter();
+            let attributes =
+                attributes.map(|(name, value)| (name.to_owned(), Value::from(value.into_owned())));
+            context.add_variable_from_value("event", attributes.collect::<std::collections::HashMap<_, _>>());
+        }
+        context.add_variable_from_value("change", described(change));
+        match self.program.execute(&context) {
+            Ok(Value::Bool(holds)) => Ok(holds),
+            Ok(other) => Err(Error::NotBoolean {
+                expression: expression(),
+                given: format!("{:?}", other.type_of()).to_lowercase(),
+            }),
+            Err(error) => Err(fails(&error)),
+        }
+    }
+}
+
+impl PartialEq for Cel {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Eq for Cel {}
+
+impl std::fmt::Debug for Cel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Cel").field(&self.source).finish()
+    }
+}
+
+/// How deep brackets are in each other. Texts count as well, which only errs on the safe side.
+fn depth(source: &str) -> usize {
+    let mut depth = 0_usize;
+    let deep = source.bytes().map(|byte| {
+        match byte {
+            b'(' | b'[' | b'{' | b'?' | b'!' | b'-' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth
+    });
+    deep.max().unwrap_or_default()
+}
+
+/// What happened, for expressions: `change.kind`, as `on` names it, `change.reason` and `change.gap`.
+fn described(change: &Change) -> Value {
+    let mut kind = change.kind.as_str().to_owned();
+    kind[..1].make_ascii_uppercase();
+    let map = [
+        ("kind", Value::from(kind)),
+        ("reason", Value::from(change.reason.as_str().to_owned())),
+        ("gap", Value::Bool(change.gap)),
+        ("identity", Value::Bool(matches!(change.content, Content::Identity { .. }))),
+    ];
+    let map = map.into_iter().map(|(name, value)| (Key::from(name), value)).collect();
+    Value::Map(Map { map: Arc::new(map) })
+}
+
+fn in_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+// === impl Facts ===
+
+impl Facts {
+    fn object(&self, event: &Event) -> Result<&Looked, String> {
+        let look = || {
+            let value: serde_json::Value =
+                serde_json::from_slice(&event.data).map_err(|error| error.to_string())?;
+            let longest = longest(&value);
+            let value = ::cel::to_value(&value).map_err(|error| error.to_string())?;
+            Ok(Looked { value, longest })
+        };
+        self.object.get_or_init(look).as_ref().map_err(Clone::clone)
+    }
+}
+
+/// See [`Looked`].
+fn longest(value: &serde_json::Value) -> u64 {
+    let within =
+        |values: &mut dyn Iterator<Item = &serde_json::Value>| values.map(longest).max().unwrap_or_default();
+    match value {
+        serde_json::Value::String(text) => text.len() as u64 / 16,
+        serde_json::Value::Array(values) => within(&mut values.iter()).max(values.len() as u64),
+        serde_json::Value::Object(members) => within(&mut members.values()).max(members.len() as u64),
+        _ => 0,
+    }
+}
+
+// === impl Weight ===
+
+impl Weight {
+    fn steps(self, longest: u64) -> u64 {
+        let each = longest.max(1);
+        (0..self.loops).fold(self.nodes, |steps, _| steps.saturating_mul(each))
+    }
+
+    fn with(self, inner: Self) -> Self {
+        Self { nodes: self.nodes + inner.nodes, loops: self.loops.max(inner.loops) }
+    }
+}
+
+/// What an expression names from outside.
+#[derive(Default)]
+struct Used<'a> {
+    variables: BTreeSet<&'a str>,
+    functions: BTreeSet<&'a str>,
+}
+
+impl<'a> Used<'a> {
+    /// `bound`: the variables of the comprehensions around it.
+    fn look(&mut self, expression: &'a IdedExpr, bound: &mut Vec<&'a str>) -> Weight {
+        let one = Weight { nodes: 1, loops: 0 };
+        match &expression.expr {
+            Expr::Ident(name) => {
+                if !bound.contains(&name.as_str()) {
+                    self.variables.insert(name);
+                }
+                one
+            }
+            Expr::Select(select) => one.with(self.look(&select.operand, bound)),
+            Expr::Call(call) => {
+                self.functions.insert(&call.func_name);
+                let target = call.target.as_deref();
+                let inner = target.into_iter().chain(&call.args);
+                inner.fold(one, |weight, inner| weight.with(self.look(inner, bound)))
+            }
+            Expr::Comprehension(comprehension) => {
+                let around = self.look(&comprehension.iter_range, bound);
+                let around = around.with(self.look(&comprehension.accu_init, bound));
+                let names = bound.len();
+                bound.push(&comprehension.iter_var);
+                bound.extend(comprehension.iter_var2.as_deref());
+                bound.push(&comprehension.accu_var);
+                let within = self.look(&comprehension.loop_cond, bound);
+                let within = within.with(self.look(&comprehension.loop_step, bound));
+                let result = self.look(&comprehension.result, bound);
+                bound.truncate(names);
+                let looped = Weight { nodes: within.nodes, loops: within.loops + 1 };
+                one.with(around).with(looped).with(result)
+            }
+            Expr::List(list) => {
+                list.elements.iter().fold(one, |weight, inner| weight.with(self.look(inner, bound)))
+            }
+            Expr::Map(map) => {
+                map.entries.iter().fold(one, |weight, entry| weight.with(self.entry(&entry.expr, bound)))
+            }
+            Expr::Struct(object) => {
+                // There are no types to make values of.
+                self.functions.insert(&object.type_name);
+                one
+            }
+            Expr::Literal(_) | Expr::Unspecified => one,
+        }
+    }
+
+    fn entry(&mut self, entry: &'a ::cel::common::ast::EntryExpr, bound: &mut Vec<&'a str>) -> Weight {
+        match entry {
+            ::cel::common::ast::EntryExpr::MapEntry(entry) => {
+                self.look(&entry.key, bound).with(self.look(&entry.value, bound))
+            }
+            ::cel::common::ast::EntryExpr::StructField(field) => self.look(&field.value, bound),
+        }
+    }
+}
