@@ -16,7 +16,7 @@ use tidings_config::process::BridgeSettings;
 use tidings_config::secret::Secrets;
 use tidings_config::sink::SinkReference;
 use tidings_config::sink::valid::{ValidConnection, ValidSink, Via};
-use tidings_crds::sink::{AllowedNamespaces, From, SinkSpec};
+use tidings_crds::sink::{AllowedNamespaces, From, SinkSpec, ValidSinkSpec};
 use tidings_crds::validate::ValidSubscription;
 use tidings_sinks::sink::NotReady;
 use tidings_sinks::{Connection, SinkContext, Target};
@@ -126,9 +126,9 @@ impl Connections {
         sinks: impl IntoIterator<Item = (SinkName, Result<SinkSpec, FieldErrors>)>,
     ) {
         let described = |spec: Result<SinkSpec, FieldErrors>| match spec {
-            Ok(SinkSpec { connection, allowed_namespaces }) => Described {
-                valid: connection.validate("spec"),
-                allowed: allowed_namespaces.unwrap_or_default(),
+            Ok(spec) => match spec.validate() {
+                Ok(ValidSinkSpec { connection, allowed }) => Described { valid: Ok(connection), allowed },
+                Err(mistakes) => Described { valid: Err(mistakes), allowed: AllowedNamespaces::default() },
             },
             Err(mistakes) => Described { valid: Err(mistakes), allowed: AllowedNamespaces::default() },
         };

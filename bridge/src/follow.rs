@@ -1,6 +1,7 @@
 //! Follows one resource with nothing installed in the cluster, for `tidings watch`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_config::process::BridgeSettings;
@@ -47,7 +48,7 @@ pub async fn follow(
     let kind = resource.to_kind();
     let route = Route {
         subscription: "-/watch".into(),
-        filter: Default::default(),
+        filter: Arc::default(),
         uid: "watch".into(),
         generation: 1,
         selections: BTreeMap::from([(kind.clone(), Selection::of(namespaces))]),

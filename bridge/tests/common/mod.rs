@@ -183,7 +183,7 @@ pub(crate) fn route(name: &str, group: &str, namespaces: &[&str]) -> Route {
     let namespaces = Namespaces::Only(namespaces.iter().map(ToString::to_string).collect());
     Route {
         subscription: format!("test/{name}").into(),
-        filter: Default::default(),
+        filter: Arc::default(),
         uid: format!("uid-{name}").into(),
         generation: 1,
         selections: BTreeMap::from([(todo_kind(group), Selection::of(namespaces))]),

@@ -56,7 +56,7 @@ impl Subscription {
         });
         Route {
             subscription: self.name.as_str().into(),
-            filter: Default::default(),
+            filter: Arc::default(),
             uid: self.uid.clone(),
             generation: self.generation,
             selections: selections.collect(),

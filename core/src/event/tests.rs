@@ -1,6 +1,5 @@
 use super::*;
 use crate::object::{Meta, Object};
-use crate::route::Route;
 
 const UID: &str = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0";
 
@@ -15,15 +14,7 @@ fn todos() -> Resource {
 }
 
 fn context(resource: &Resource) -> Arc<EventContext> {
-    let route = Route {
-        subscription: "shop/orders".into(),
-        filter: Default::default(),
-        uid: "sub-uid".into(),
-        generation: 3,
-        selections: std::collections::BTreeMap::new(),
-        on: crate::change::ChangeKinds::ALL,
-    };
-    Arc::new(EventContext::new("blue", &route.subscription, &route.uid, resource))
+    Arc::new(EventContext::new("blue", &"shop/orders".into(), &"sub-uid".into(), resource))
 }
 
 fn change(kind: ChangeKind, reason: Reason) -> Change {

@@ -147,7 +147,7 @@ impl Watch {
             }
             // What comes next under the name is news, whatever a LIST shows.
             Phase::Seam { view, .. } | Phase::Listing { view, .. } if live && !outside => {
-                drop(view.end(&meta.key))
+                drop(view.end(&meta.key));
             }
             Phase::Seam { view, .. } | Phase::Listing { view, .. } => drop(view.remove(&meta.key)),
             Phase::Following => {

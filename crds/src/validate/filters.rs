@@ -108,12 +108,11 @@ fn attributes(
         if value.is_empty() && !may_be_empty {
             errors.push(FieldError::new(&path, "is empty, which every value begins and ends with"));
         }
-        match Attribute::named(name) {
-            Some(attribute) => expressions.push(compare(attribute, value.clone())),
-            None => {
-                let problem = format!("no Event has this attribute; there are {}", ATTRIBUTES.join(", "));
-                errors.push(FieldError::new(path, problem));
-            }
+        if let Some(attribute) = Attribute::named(name) {
+            expressions.push(compare(attribute, value.clone()));
+        } else {
+            let problem = format!("no Event has this attribute; there are {}", ATTRIBUTES.join(", "));
+            errors.push(FieldError::new(path, problem));
         }
     }
     Some(Expression::All(expressions))

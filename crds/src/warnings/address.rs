@@ -8,7 +8,7 @@ use tidings_config::sink::kafka::topic::ValidKafkaTopic;
 use tidings_config::sink::rabbitmq::ValidRabbitmqAddress;
 use tidings_config::sink::template::{Part, Placeholder, Template};
 use tidings_config::sink::valid::ValidAddress;
-use tidings_core::selection::{Namespaces, Scope};
+use tidings_core::selection::{Namespaces, Scope, Selection};
 
 use super::{Warning, tells_deletions};
 use crate::validate::ValidSubscription;
@@ -175,7 +175,7 @@ fn kinds(subscription: &ValidSubscription) -> usize {
 
 /// From how many namespaces its objects are.
 fn namespaces(subscription: &ValidSubscription) -> usize {
-    let scopes = subscription.route.selections.values().flat_map(|selection| selection.scopes());
+    let scopes = subscription.route.selections.values().flat_map(Selection::scopes);
     let counts = scopes.map(|Scope { namespaces, .. }| match namespaces {
         Namespaces::All => usize::MAX,
         Namespaces::Only(names) => names.len(),

@@ -1,16 +1,15 @@
 //! One lane with a sink that is made for the test, in paused time.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use tidings_config::sink::stdout::StdoutFormat;
-use tidings_core::change::{Change, ChangeKind, ChangeKinds};
+use tidings_core::change::{Change, ChangeKind};
 use tidings_core::delivery::{Backoff, Outcome, Rejection};
 use tidings_core::event::EventContext;
 use tidings_core::known::Slot;
 use tidings_core::object::{Meta, Object, ObjectKey, ResourceVersion, Uid};
-use tidings_core::route::{Resource, Route};
+use tidings_core::route::Resource;
 use tidings_crds::subscription::OnReject;
 use tidings_sinks::message::Message;
 use tidings_sinks::sink::Sink;
@@ -102,15 +101,7 @@ async fn lane_to(targets: Targets, settings: DeliverySettings) -> (Lane, Journal
         plural: "orders".to_owned(),
         namespaced: true,
     };
-    let route = Route {
-        subscription: "shop/orders".into(),
-        filter: Default::default(),
-        uid: "uid".into(),
-        generation: 1,
-        selections: BTreeMap::new(),
-        on: ChangeKinds::ALL,
-    };
-    let context = Arc::new(EventContext::new("test", &route.subscription, &route.uid, &resource));
+    let context = Arc::new(EventContext::new("test", &"shop/orders".into(), &"uid".into(), &resource));
     let source = Source { watch: 1, journal: journal.clone(), slot: Slot(0), context, chunks: None };
     lane.sender().source(SourceChange::Follow(Arc::new(source))).await;
     journal.append(vec![record("milk", 1)], Some(ResourceVersion(1)));

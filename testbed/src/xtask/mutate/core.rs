@@ -237,8 +237,8 @@ pub(super) const MUTATIONS: &[Mutation] = &[
         name: "left-by-labels-while-listed",
         breaks: "who left by its labels while a LIST is under way is not told from the LIST",
         file: TELL,
-        find: "if live && !outside => {\n                drop(view.end(&meta.key));",
-        put: "if live && !outside => {\n                drop(view.remove(&meta.key));",
+        find: "drop(view.end(&meta.key));",
+        put: "drop(view.remove(&meta.key));",
         test: MODEL,
     },
     Mutation {
