@@ -11,7 +11,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::authentication::v1::UserInfo;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIResource, APIResourceList};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIResource, APIResourceList, LabelSelector};
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::core::{Selector, SelectorExt as _};
@@ -153,15 +153,15 @@ impl Cluster {
         let allowed = sink.spec.allowed_namespaces.unwrap_or_default();
         let open = match allowed.allows(namespace, from) {
             Some(open) => open,
-            None => {
-                let Ok(selector) = Selector::try_from(allowed.selector.unwrap_or_default()) else {
-                    return Ok(SinkFound::Closed);
-                };
-                let namespace = Api::<Namespace>::all(self.client.clone()).get_metadata(from).await?;
-                selector.matches(&namespace.metadata.labels.unwrap_or_default())
-            }
+            None => self.is_selected(from, allowed.selector.unwrap_or_default()).await?,
         };
         Ok(if open { SinkFound::Open } else { SinkFound::Closed })
+    }
+
+    async fn is_selected(&self, namespace: &str, selector: LabelSelector) -> Result<bool, kube::Error> {
+        let Ok(selector) = Selector::try_from(selector) else { return Ok(false) };
+        let namespace = Api::<Namespace>::all(self.client.clone()).get_metadata(namespace).await?;
+        Ok(selector.matches(&namespace.metadata.labels.unwrap_or_default()))
     }
 }
 
