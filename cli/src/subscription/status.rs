@@ -159,7 +159,18 @@ fn said(condition: &Condition, now: Timestamp, style: Style) -> String {
 }
 
 fn told(counts: &Counts) -> String {
-    let Counts { received, sent, acked, retried, rejected, dropped, dead_lettered, skipped } = counts;
+    let Counts {
+        received,
+        sent,
+        acked,
+        retried,
+        rejected,
+        dropped,
+        dead_lettered,
+        skipped,
+        filtered,
+        filter_failures,
+    } = counts;
     let always = [("received", received), ("sent", sent), ("acked", acked)];
     let sometimes = [
         ("retried", retried),
@@ -167,6 +178,8 @@ fn told(counts: &Counts) -> String {
         ("dropped", dropped),
         ("dead-lettered", dead_lettered),
         ("skipped", skipped),
+        ("left out by filters", filtered),
+        ("of which filters could not say", filter_failures),
     ];
     let told = always.into_iter().chain(sometimes.into_iter().filter(|(_, count)| **count != 0));
     told.map(|(what, count)| format!("{} {what}", number(*count))).collect::<Vec<_>>().join(", ")
