@@ -1,11 +1,13 @@
 //! The command line.
 
+use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
-use tidings_config::process::BridgeSettings;
-use tidings_config::process::reference::{ValueForm, settings};
+use tidings_config::process::reference::ValueForm;
+use tidings_config::process::webhook::WebhookSettings;
+use tidings_config::process::{BridgeSettings, Settings};
 use tidings_config::sink::stdout::StdoutFormat;
 
 /// Kubernetes changes as CloudEvents, none lost
@@ -28,6 +30,7 @@ Examples:
   tidings crds | kubectl apply --server-side -f -
   tidings check deploy/                     what is wrong with resources in files; needs no cluster
   tidings bridge                            serve the Subscriptions of the current cluster
+  tidings webhook                           refuse broken ones when they are written
   tidings state inspect                     what the bridge keeps on disk
   tidings subscription status orders        how it is doing, and what can be done
   tidings subscription retry orders         what the broker refused, once more
@@ -46,7 +49,14 @@ pub(crate) enum Command {
     /// Runs until SIGINT or SIGTERM, then delivers what is under way; a second signal ends it at once. Logs go to
     /// standard error.
     #[command(after_long_help = BRIDGE_EXAMPLES)]
-    Bridge(BridgeArgs),
+    Bridge(ProcessArgs<BridgeSettings>),
+    /// Tell about mistakes in Subscriptions and Sinks when they are written
+    ///
+    /// A validating admission webhook: the API server asks it about each Subscription and Sink. Makes its certificates and its
+    /// `ValidatingWebhookConfiguration` by itself. Runs until SIGINT or SIGTERM; a second signal ends it at once. Logs go to
+    /// standard error.
+    #[command(after_long_help = WEBHOOK_EXAMPLES)]
+    Webhook(ProcessArgs<WebhookSettings>),
     /// Show the changes of a resource as CloudEvents on the terminal
     ///
     /// Starts with what exists, then follows until SIGINT. Needs the rights to list and watch the resource, and installs
@@ -96,6 +106,15 @@ Examples:
 
 A setting is taken from its flag, else from its variable, else from the file.";
 
+const WEBHOOK_EXAMPLES: &str = "\
+Examples:
+  tidings webhook                           in a pod, behind the Service tidings-webhook
+  tidings webhook --url https://127.0.0.1:8443 --namespace tidings
+                                            on the machine of the API server
+  tidings webhook --certificates-files /etc/tidings/tls
+
+A setting is taken from its flag, else from its variable, else from the file.";
+
 const WATCH_EXAMPLES: &str = "\
 Examples:
   tidings watch todos                       in the namespace of the current context
@@ -142,15 +161,16 @@ Examples:
 Needs the rights to get the Subscription, the Sinks it names and their Secrets, and a way from
 here to the brokers. Consumers ignore a redriven Event by its sequence where they hold a newer one.";
 
+/// Of a command that is a process with settings.
 #[derive(Debug, Args)]
-pub(crate) struct BridgeArgs {
+pub(crate) struct ProcessArgs<S: Settings + Send + Sync + 'static> {
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
     /// File with settings, as TOML (.toml) or YAML (.yaml, .yml)
     #[arg(long, value_name = "FILE", env = "TIDINGS_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) settings: SettingFlags,
+    pub(crate) settings: SettingFlags<S>,
 }
 
 #[derive(Debug, Args)]
@@ -385,9 +405,9 @@ pub(crate) enum Output {
     Object,
 }
 
-/// A flag for each setting of the process, made from their reference. Pairs of a setting's path and what was given.
+/// A flag for each setting of a process, made from their reference. Pairs of a setting's path and what was given.
 #[derive(Debug)]
-pub(crate) struct SettingFlags(pub(crate) Vec<(String, String)>);
+pub(crate) struct SettingFlags<S>(pub(crate) Vec<(String, String)>, PhantomData<fn() -> S>);
 
 // === impl Output ===
 
@@ -403,9 +423,9 @@ impl From<Output> for StdoutFormat {
 
 // === impl SettingFlags ===
 
-impl Args for SettingFlags {
+impl<S: Settings> Args for SettingFlags<S> {
     fn augment_args(command: clap::Command) -> clap::Command {
-        settings().iter().fold(command.next_help_heading("Settings"), |command, setting| {
+        S::settings().iter().fold(command.next_help_heading("Settings"), |command, setting| {
             let default =
                 setting.default.as_ref().map(|text| format!(" [default: {text}]")).unwrap_or_default();
             let help = format!("{} [env: {}]{default}", setting.description, setting.environment);
@@ -424,13 +444,13 @@ impl Args for SettingFlags {
     }
 }
 
-impl FromArgMatches for SettingFlags {
+impl<S: Settings> FromArgMatches for SettingFlags<S> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let given = settings().iter().filter_map(|setting| {
+        let given = S::settings().iter().filter_map(|setting| {
             let value = matches.get_one::<String>(&setting.path)?;
             Some((setting.path.clone(), value.clone()))
         });
-        Ok(Self(given.collect()))
+        Ok(Self(given.collect(), PhantomData))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

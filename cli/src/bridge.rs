@@ -2,15 +2,15 @@
 
 use anyhow::Result;
 use tidings_bridge::chain::chain;
-use tidings_config::process::load;
+use tidings_config::process::{BridgeSettings, load};
 
-use crate::args::BridgeArgs;
+use crate::args::ProcessArgs;
 use crate::cluster::{Cluster, Error};
 use crate::{logs, shutdown};
 
-pub(crate) fn run(args: BridgeArgs) -> Result<()> {
-    let BridgeArgs { cluster, config, settings } = args;
-    let settings = load::load(config.as_deref(), std::env::vars_os(), settings.0)?;
+pub(crate) fn run(args: ProcessArgs<BridgeSettings>) -> Result<()> {
+    let ProcessArgs { cluster, config, settings } = args;
+    let settings: BridgeSettings = load::load(config.as_deref(), std::env::vars_os(), settings.0)?;
     logs::start(&settings.log_level, settings.log_format)?;
     shutdown::run(async {
         let shutdown = shutdown::on_signal()?;

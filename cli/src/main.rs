@@ -12,6 +12,7 @@ mod shutdown;
 mod state;
 mod subscription;
 mod watch;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Bridge(args) => bridge::run(args),
+        Command::Webhook(args) => webhook::run(args),
         Command::Watch(args) => watch::run(args),
         Command::Check(args) => check::run(args),
         Command::State(args) => state::run(args),

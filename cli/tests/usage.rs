@@ -8,6 +8,8 @@ use std::process::Stdio;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use support::{stderr, stdout, tidings};
+use tidings_config::process::webhook::WebhookSettings;
+use tidings_config::process::{BridgeSettings, Settings as _};
 
 /// Nobody listens on the first port (tcpmux).
 const NOBODY: &str = "https://127.0.0.1:1";
@@ -29,12 +31,21 @@ fn help_shows_commands_examples_and_exit_codes() {
     let output = tidings(["--help"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     let help = stdout(&output);
-    for part in
-        ["bridge", "watch", "check", "state", "redrive", "crds", "completions", "Examples:", "Exit codes:"]
-    {
+    for part in [
+        "bridge",
+        "webhook",
+        "watch",
+        "check",
+        "state",
+        "redrive",
+        "crds",
+        "completions",
+        "Examples:",
+        "Exit codes:",
+    ] {
         assert!(help.contains(part), "{part} is not in\n{help}");
     }
-    for command in ["bridge", "watch", "check", "state", "redrive", "crds", "completions"] {
+    for command in ["bridge", "webhook", "watch", "check", "state", "redrive", "crds", "completions"] {
         let output = tidings([command, "--help"]).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{command}");
         assert!(stdout(&output).contains("Example"), "{command} --help has no example");
@@ -42,12 +53,19 @@ fn help_shows_commands_examples_and_exit_codes() {
 }
 
 #[test]
-fn help_of_the_bridge_shows_every_setting_with_variable_and_default() {
-    let output = tidings(["bridge", "--help"]).env("COLUMNS", "500").output().unwrap();
-    let help = stdout(&output);
-    for setting in tidings_config::process::reference::settings() {
-        assert!(help.contains(&format!("--{} <", setting.flag)), "{setting:?} is not in\n{help}");
-        assert!(help.contains(&format!("[env: {}]", setting.environment)), "{setting:?} is not in\n{help}");
+fn help_of_a_process_shows_every_setting_with_variable_and_default() {
+    for (command, settings) in
+        [("bridge", BridgeSettings::settings()), ("webhook", WebhookSettings::settings())]
+    {
+        let output = tidings([command, "--help"]).env("COLUMNS", "500").output().unwrap();
+        let help = stdout(&output);
+        for setting in settings {
+            assert!(help.contains(&format!("--{} <", setting.flag)), "{setting:?} is not in\n{help}");
+            assert!(
+                help.contains(&format!("[env: {}]", setting.environment)),
+                "{setting:?} is not in\n{help}"
+            );
+        }
     }
 }
 

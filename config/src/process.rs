@@ -1,21 +1,40 @@
-//! Settings of the process `tidings bridge`: from flags, the environment, a file, or their defaults.
+//! Settings of the processes `tidings bridge` and `tidings webhook`: from flags, the environment, a file, or their
+//! defaults.
 //!
 //! A setting has one name, and three ways to be given: `retry_backoff.first` in the file is
 //! `TIDINGS_RETRY_BACKOFF_FIRST` in the environment and `--retry-backoff-first` as a flag.
 
 pub mod load;
 pub mod reference;
+pub mod webhook;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::byte_size::ByteSize;
 use crate::duration::Duration;
 use crate::field_error::{FieldError, FieldErrors};
+use crate::process::reference::Setting;
+
+/// The settings of one process.
+pub trait Settings: Default + Serialize + DeserializeOwned + JsonSchema {
+    /// The process: what comes after `tidings`.
+    const COMMAND: &'static str;
+    /// A setting with a value, to show how one is given.
+    const EXAMPLE: (&'static str, &'static str);
+
+    /// Every setting, as the reference has it.
+    fn settings() -> &'static [Setting];
+
+    /// Every value that is of the right type and still makes no sense.
+    fn validate(&self) -> FieldErrors;
+}
 
 // The doc comments are the text of docs/reference/settings.md and of `tidings bridge --help`.
 
@@ -175,9 +194,16 @@ impl Default for Backfill {
     }
 }
 
-impl BridgeSettings {
-    /// Every value that is of the right type and still makes no sense.
-    pub fn validate(&self) -> FieldErrors {
+impl Settings for BridgeSettings {
+    const COMMAND: &'static str = "bridge";
+    const EXAMPLE: (&'static str, &'static str) = ("retry_backoff.first", "1s");
+
+    fn settings() -> &'static [Setting] {
+        static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(reference::read_off::<BridgeSettings>);
+        &SETTINGS
+    }
+
+    fn validate(&self) -> FieldErrors {
         let Self {
             cluster_name,
             admin_address: _,

@@ -15,7 +15,7 @@ use crate::process::{Lifetime, Process, ProcessId, Program};
 use crate::wait::eventually;
 
 /// Names another program than the one of this checkout.
-const PROGRAM: &str = "TIDINGS_PROGRAM";
+pub(crate) const PROGRAM: &str = "TIDINGS_PROGRAM";
 /// How long a start may take on a busy machine.
 const START: Duration = Duration::from_mins(1);
 /// Longer than the bridge's own deadline for a shutdown.

@@ -8,13 +8,24 @@ use anyhow::{Context, Result};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 
 /// What each crate may import of the others. Tests may import more (the testbed, mostly).
-const MAY_IMPORT: [(&str, &[&str]); 9] = [
+const MAY_IMPORT: [(&str, &[&str]); 10] = [
     ("tidings-core", &[]),
     ("tidings-config", &["tidings-core"]),
     ("tidings-crds", &["tidings-core", "tidings-config"]),
     ("tidings-sinks", &["tidings-core", "tidings-config"]),
     ("tidings-bridge", &["tidings-core", "tidings-config", "tidings-crds", "tidings-sinks"]),
-    ("tidings", &["tidings-core", "tidings-config", "tidings-crds", "tidings-sinks", "tidings-bridge"]),
+    ("tidings-webhook", &["tidings-core", "tidings-config", "tidings-crds"]),
+    (
+        "tidings",
+        &[
+            "tidings-core",
+            "tidings-config",
+            "tidings-crds",
+            "tidings-sinks",
+            "tidings-bridge",
+            "tidings-webhook",
+        ],
+    ),
     ("tidings-testbed", &[]),
     ("tidings-e2e", &["tidings-crds", "tidings-testbed"]),
     // What an application would copy has nothing of ours.

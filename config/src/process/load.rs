@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use config::{Config, ConfigError, File, Map, Source, Value, ValueKind};
 
-use super::BridgeSettings;
-use super::reference::{ENVIRONMENT_PREFIX, settings};
+use super::Settings;
+use super::reference::{ENVIRONMENT_PREFIX, Setting};
 use crate::field_error::{FieldError, FieldErrors};
 use crate::nearest::nearest;
 
@@ -34,25 +34,32 @@ struct Given {
     origin: String,
 }
 
+/// What a process can be told.
+struct Known {
+    settings: &'static [Setting],
+    command: &'static str,
+}
+
 /// Variables of our other programs, and the one that names the file.
 const NOT_SETTINGS: [&str; 2] = ["TIDINGS_CONFIG", "TIDINGS_CACHE"];
 
 /// The settings of this process. `environment` is all of it, `flags` are pairs of a setting's path and its value.
 /// Every unknown name and every bad value is in the error.
-pub fn load(
+pub fn load<S: Settings>(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     flags: impl IntoIterator<Item = (String, String)>,
-) -> Result<BridgeSettings, Error> {
+) -> Result<S, Error> {
     let mut given = BTreeMap::new();
     let mut errors = FieldErrors::new();
+    let known = Known { settings: S::settings(), command: S::COMMAND };
     if let Some(path) = file {
         let tree = File::from(path).collect();
         let tree = tree.map_err(|error| Error::File { path: path.to_owned(), problem: problem(&error) })?;
-        from_tree("", tree, &format!("in {}", path.display()), &mut given, &mut errors);
+        known.take_tree("", tree, &format!("in {}", path.display()), &mut given, &mut errors);
     }
     for (name, value) in environment {
-        from_variable(&name, &value, &mut given, &mut errors);
+        known.take_variable(&name, &value, &mut given, &mut errors);
     }
     for setting in flags {
         let origin = format!("--{}", setting.0.replace(['.', '_'], "-"));
@@ -61,14 +68,14 @@ pub fn load(
 
     // One by one, so that one bad value does not hide another.
     for (path, Given { value, origin }) in &given {
-        if let Err(error) = build([(path, value)]) {
+        if let Err(error) = build::<S>([(path, value)]) {
             errors.push(FieldError::new(format!("{path} ({origin})"), problem(&error)));
         }
     }
     if !errors.is_empty() {
         return Err(Error::Invalid(errors));
     }
-    let settings = build(given.iter().map(|(path, given)| (path, &given.value)))
+    let settings = build::<S>(given.iter().map(|(path, given)| (path, &given.value)))
         .map_err(|error| Error::Invalid(vec![FieldError::new("settings", problem(&error))]))?;
     let errors: FieldErrors = settings
         .validate()
@@ -95,69 +102,77 @@ pub(super) fn is_service_link(name: &str) -> bool {
     ends || named_port || address
 }
 
-fn build<'a>(
+fn build<'a, S: Settings>(
     values: impl IntoIterator<Item = (&'a String, &'a Value)>,
-) -> Result<BridgeSettings, ConfigError> {
-    let mut builder = Config::builder().add_source(Config::try_from(&BridgeSettings::default())?);
+) -> Result<S, ConfigError> {
+    let mut builder = Config::builder().add_source(Config::try_from(&S::default())?);
     for (path, value) in values {
         builder = builder.set_override(path, value.clone())?;
     }
     builder.build()?.try_deserialize()
 }
 
-/// Takes the leaves of a file that are settings, and reports the others.
-fn from_tree(
-    parent: &str,
-    tree: Map<String, Value>,
-    origin: &str,
-    given: &mut BTreeMap<String, Given>,
-    errors: &mut FieldErrors,
-) {
-    let mut entries: Vec<_> = tree.into_iter().collect();
-    entries.sort_by(|left, right| left.0.cmp(&right.0));
-    for (name, value) in entries {
-        let path = if parent.is_empty() { name } else { format!("{parent}.{name}") };
-        if settings().iter().any(|setting| setting.path == path) {
-            given.insert(path, Given { value, origin: origin.to_owned() });
-            continue;
-        }
-        let is_group = settings().iter().any(|setting| setting.path.starts_with(&format!("{path}.")));
-        match value.kind {
-            ValueKind::Table(tree) if is_group => from_tree(&path, tree, origin, given, errors),
-            _ if is_group => errors.push(FieldError::new(
-                format!("{path} ({origin})"),
-                "holds settings and is none itself; see the reference for the names below it",
-            )),
-            _ => errors.push(unknown(&path, origin, settings().iter().map(|setting| setting.path.clone()))),
-        }
-    }
-}
+// === impl Known ===
 
-fn from_variable(name: &OsStr, value: &OsStr, given: &mut BTreeMap<String, Given>, errors: &mut FieldErrors) {
-    // A name that is not Unicode is not one of ours.
-    let Some(name) = name.to_str().filter(|name| name.starts_with(ENVIRONMENT_PREFIX)) else { return };
-    if NOT_SETTINGS.contains(&name) || is_service_link(name) {
-        return;
-    }
-    let origin = "in the environment";
-    match (settings().iter().find(|setting| setting.environment == name), value.to_str()) {
-        (Some(setting), Some(value)) => {
-            given.insert(setting.path.clone(), Given { value: value.into(), origin: name.to_owned() });
+impl Known {
+    /// Takes the leaves of a file that are settings, and reports the others.
+    fn take_tree(
+        &self,
+        parent: &str,
+        tree: Map<String, Value>,
+        origin: &str,
+        given: &mut BTreeMap<String, Given>,
+        errors: &mut FieldErrors,
+    ) {
+        let mut entries: Vec<_> = tree.into_iter().collect();
+        entries.sort_by(|left, right| left.0.cmp(&right.0));
+        for (name, value) in entries {
+            let path = if parent.is_empty() { name } else { format!("{parent}.{name}") };
+            if self.settings.iter().any(|setting| setting.path == path) {
+                given.insert(path, Given { value, origin: origin.to_owned() });
+                continue;
+            }
+            let is_group = self.settings.iter().any(|setting| setting.path.starts_with(&format!("{path}.")));
+            match value.kind {
+                ValueKind::Table(tree) if is_group => self.take_tree(&path, tree, origin, given, errors),
+                _ if is_group => errors.push(FieldError::new(
+                    format!("{path} ({origin})"),
+                    "holds settings and is none itself; see the reference for the names below it",
+                )),
+                _ => errors.push(self.unknown(&path, origin, |setting| &setting.path)),
+            }
         }
-        (Some(_), None) => errors.push(FieldError::new(name, "is not UTF-8")),
-        (None, _) => {
-            let known = settings().iter().map(|setting| setting.environment.clone());
-            errors.push(unknown(name, origin, known));
-        }
     }
-}
 
-fn unknown(name: &str, origin: &str, known: impl Iterator<Item = String>) -> FieldError {
-    let hint = match nearest(name, known) {
-        Some(known) => format!("; did you mean `{known}`?"),
-        None => "; `tidings bridge --help` lists them".to_owned(),
-    };
-    FieldError::new(format!("{name} ({origin})"), format!("there is no such setting{hint}"))
+    fn take_variable(
+        &self,
+        name: &OsStr,
+        value: &OsStr,
+        given: &mut BTreeMap<String, Given>,
+        errors: &mut FieldErrors,
+    ) {
+        // A name that is not Unicode is not one of ours.
+        let Some(name) = name.to_str().filter(|name| name.starts_with(ENVIRONMENT_PREFIX)) else { return };
+        if NOT_SETTINGS.contains(&name) || is_service_link(name) {
+            return;
+        }
+        let origin = "in the environment";
+        match (self.settings.iter().find(|setting| setting.environment == name), value.to_str()) {
+            (Some(setting), Some(value)) => {
+                given.insert(setting.path.clone(), Given { value: value.into(), origin: name.to_owned() });
+            }
+            (Some(_), None) => errors.push(FieldError::new(name, "is not UTF-8")),
+            (None, _) => errors.push(self.unknown(name, origin, |setting| &setting.environment)),
+        }
+    }
+
+    fn unknown(&self, name: &str, origin: &str, known: impl Fn(&Setting) -> &str) -> FieldError {
+        let hint = match nearest(name, self.settings.iter().map(known)) {
+            Some(known) => format!("; did you mean `{known}`?"),
+            None => format!("; `tidings {} --help` lists them", self.command),
+        };
+        FieldError::new(format!("{name} ({origin})"), format!("there is no such setting{hint}"))
+    }
 }
 
 /// Without key and origin, which the path of the error has already.

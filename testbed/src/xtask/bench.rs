@@ -13,6 +13,7 @@ mod progress;
 mod sinks;
 mod store;
 mod stream;
+mod webhook;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -43,6 +44,8 @@ enum Scenario {
     Sinks(sinks::Sinks),
     /// The state store, beside an append-only file
     Store(store::Store),
+    /// The webhook, asked as the API server does
+    Webhook(webhook::Webhook),
     /// The naive bridge, as a process of its own
     #[command(hide = true)]
     Naive(naive::Naive),
@@ -61,6 +64,7 @@ pub(super) async fn bench(Bench { scenario }: Bench) -> Result<ExitCode> {
         | Scenario::Outage(_)
         | Scenario::Pipeline(_)
         | Scenario::Sinks(_)
+        | Scenario::Webhook(_)
             if cfg!(debug_assertions) =>
         {
             hand_over()
@@ -70,6 +74,7 @@ pub(super) async fn bench(Bench { scenario }: Bench) -> Result<ExitCode> {
         Scenario::Outage(outage) => outage::run(outage).await,
         Scenario::Sinks(sinks) => sinks::run(sinks).await,
         Scenario::Pipeline(pipeline) => pipeline::run(pipeline).await,
+        Scenario::Webhook(webhook) => webhook::run(webhook).await,
     }
 }
 

@@ -15,6 +15,7 @@ mod copy;
 mod core;
 mod sinks;
 mod state;
+mod webhook;
 
 use super::table;
 use copy::Copy;
@@ -73,7 +74,7 @@ const PATIENCE_SECONDS: &str = "300";
 fn mutations() -> impl Iterator<Item = &'static Mutation> {
     let decided = core::MUTATIONS.iter().chain(backfill::MUTATIONS);
     let served = bridge::MUTATIONS.iter().chain(state::MUTATIONS).chain(sinks::MUTATIONS);
-    decided.chain(served).chain(chart::MUTATIONS)
+    decided.chain(served).chain(chart::MUTATIONS).chain(webhook::MUTATIONS)
 }
 
 /// Fails when a mutation survives, or cannot be tried.

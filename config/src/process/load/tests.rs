@@ -1,7 +1,17 @@
 use super::*;
 use crate::byte_size::ByteSize;
 use crate::duration::Duration;
-use crate::process::LogFormat;
+use crate::process::webhook::WebhookSettings;
+use crate::process::{BridgeSettings, LogFormat};
+
+/// As the bridge does.
+fn load(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    flags: impl IntoIterator<Item = (String, String)>,
+) -> Result<BridgeSettings, Error> {
+    super::load(file, environment, flags)
+}
 
 fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
     pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
@@ -62,10 +72,21 @@ fn toml_is_read_too() {
 
 #[test]
 fn every_setting_can_be_given_in_the_environment() {
-    let defaults = settings()
-        .iter()
-        .filter_map(|setting| Some((setting.environment.as_str().into(), setting.default.clone()?.into())));
-    assert_eq!(load(None, defaults, []).unwrap(), BridgeSettings::default());
+    fn defaults<S: Settings>() -> impl Iterator<Item = (OsString, OsString)> {
+        S::settings().iter().filter_map(|setting| {
+            Some((setting.environment.as_str().into(), setting.default.clone()?.into()))
+        })
+    }
+    assert_eq!(load(None, defaults::<BridgeSettings>(), []).unwrap(), BridgeSettings::default());
+    let webhook: WebhookSettings = super::load(None, defaults::<WebhookSettings>(), []).unwrap();
+    assert_eq!(webhook, WebhookSettings::default());
+}
+
+#[test]
+fn a_setting_of_another_process_is_unknown() {
+    let environment = variables(&[("TIDINGS_JOURNAL_BYTES", "1Mi")]);
+    let error = super::load::<WebhookSettings>(None, environment, []).unwrap_err().to_string();
+    assert!(error.contains("`tidings webhook --help` lists them"), "{error}");
 }
 
 #[test]

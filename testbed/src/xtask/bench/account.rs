@@ -95,7 +95,7 @@ impl Account {
     clippy::cast_sign_loss,
     reason = "an index from a share in 0..1"
 )]
-fn quantile(sorted: &[u64], share: f64) -> u64 {
+pub(super) fn quantile(sorted: &[u64], share: f64) -> u64 {
     let index = (sorted.len() as f64 * share) as usize;
     sorted.get(index).copied().unwrap_or_default()
 }

@@ -17,7 +17,7 @@ pub(super) enum Tier {
     Model,
     /// Sinks against real brokers
     Broker,
-    /// The resources, the bridge and the command line against a real kube-apiserver
+    /// The resources, the bridge, the webhook and the command line against a real kube-apiserver
     Api,
     /// Everything together, and the demo
     E2e,
@@ -92,6 +92,7 @@ impl Tier {
                 Integration("testbed", &["kubernetes"]),
                 Integration("crds", &[]),
                 Integration("bridge", &[]),
+                Integration("webhook", &[]),
                 Integration("cli", &[]),
                 With(&[Binary::Helm], "e2e", &["chart"]),
             ],
