@@ -15,7 +15,6 @@ mod support;
 use std::fmt::Write as _;
 
 use expect_test::expect_file;
-use tidings_testbed::kubectl;
 
 use self::answer::{Answer, bridge, check, schema};
 use self::row::Row;
