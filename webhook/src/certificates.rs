@@ -3,7 +3,7 @@
 //! An authority signs serving certificates that end no later than itself. The next one is made while the present one has time
 //! for two of them left; it signs nothing before API servers have known it for a while, and the old one stays known until it
 //! ends. So at every moment each replica shows a certificate that is trusted, whichever of the authorities it knows. What is
-//! done when is decided by [`step`]; [`Keeper`] does it.
+//! done when is decided by [`step`]; `keeper` does it.
 //!
 //! ```text
 //! first authority   ├──────────── signs ────────────┤ ─ ─ known until it ends ─ ─ ┤
