@@ -1,16 +1,17 @@
 //! Filters in CEL, the expression language that Kubernetes uses for its own rules.
 //!
-//! What an expression may cost is bounded twice: its text when it is compiled, and its steps, which depend on the object, before
-//! it is evaluated. A step is one node of the expression; a comprehension takes those in it once for each element of the
+//! What an expression may cost is bounded: its text and its depth when it is compiled, and its steps, which depend on the object,
+//! before it is evaluated. A step is one node of the expression; a comprehension takes those in it once for each element of the
 //! longest list or map of the object.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use ::cel::common::ast::Expr;
 use ::cel::objects::{Key, Map, Value};
-use ::cel::{Context, Env, IdedExpr, Program, extensions};
+use ::cel::{Context, Env, ExecutionError, IdedExpr, ParseErrors, Program, extensions};
 
 use super::Error;
 use crate::change::{Change, Content};
@@ -18,7 +19,7 @@ use crate::event::Event;
 
 /// The longest expression, in bytes.
 pub const MAX_LENGTH: usize = 4096;
-/// The deepest that parentheses, lists and calls can be in each other.
+/// The deepest that parts of an expression can be in each other: who evaluates it, calls itself for each.
 pub const MAX_DEPTH: usize = 64;
 /// The most steps that an expression may take with one object: well below a second.
 pub const MAX_STEPS: u64 = 1_000_000;
@@ -84,6 +85,13 @@ const FUNCTIONS: [&str; 53] = [
     "upperAscii",
 ];
 
+/// The stack for compiling, of which little is touched: the parser takes a quarter of a megabyte for each bracket, and 50 KB for
+/// each term of a long sum, without optimizations, and only what it makes says how deep it is.
+const STACK: usize = 256 << 20;
+/// What evaluating takes of the stack at each depth, without optimizations, and besides.
+const STACK_OF_DEPTH: usize = 64 << 10;
+const STACK_BESIDES: usize = 256 << 10;
+
 /// An expression, compiled.
 #[derive(Clone)]
 pub struct Cel {
@@ -141,6 +149,8 @@ struct Weight {
     nodes: u64,
     /// How deep comprehensions are in each other.
     loops: u32,
+    /// How deep nodes are in each other.
+    depth: usize,
 }
 
 // === impl Cel ===
@@ -166,9 +176,11 @@ impl Cel {
         if depth(source) > MAX_DEPTH {
             return Err(Invalid::TooDeep);
         }
-        let program = ENVIRONMENT
-            .compile(source)
-            .map_err(|errors| Invalid::Syntax(in_one_line(&errors.to_string())))?;
+        stacker::grow(STACK, || Self::compile_bounded(source))
+    }
+
+    fn compile_bounded(source: &str) -> Result<Self, Invalid> {
+        let program = ENVIRONMENT.compile(source).map_err(|errors| syntax(&errors))?;
         let mut used = Used::default();
         let weight = used.look(program.expression(), &mut Vec::new());
         if let Some(unknown) = used.variables.iter().find(|name| !VARIABLES.contains(name)) {
@@ -176,6 +188,9 @@ impl Cel {
         }
         if let Some(unknown) = used.functions.iter().find(|name| !FUNCTIONS.contains(name)) {
             return Err(Invalid::Function((*unknown).to_owned()));
+        }
+        if weight.depth > MAX_DEPTH {
+            return Err(Invalid::TooDeep);
         }
         if weight.loops > 2 {
             return Err(Invalid::TooCostly(weight.loops));
@@ -188,6 +203,11 @@ impl Cel {
     }
 
     pub(super) fn holds(&self, event: &Event, change: &Change, facts: &Facts) -> Result<bool, Error> {
+        let stack = STACK_BESIDES + self.weight.depth * STACK_OF_DEPTH;
+        stacker::maybe_grow(stack, 2 * stack, || self.evaluate(event, change, facts))
+    }
+
+    fn evaluate(&self, event: &Event, change: &Change, facts: &Facts) -> Result<bool, Error> {
         let expression = || self.source.to_string();
         let fails = |problem: &dyn std::fmt::Display| Error::Fails {
             expression: expression(),
@@ -215,8 +235,37 @@ impl Cel {
                 expression: expression(),
                 given: format!("{:?}", other.type_of()).to_lowercase(),
             }),
-            Err(error) => Err(fails(&error)),
+            Err(error) => Err(fails(&problem(&error))),
         }
+    }
+}
+
+/// The first mistake; those after it follow from it.
+fn syntax(errors: &ParseErrors) -> Invalid {
+    let Some(error) = errors.errors.first() else { return Invalid::Syntax("no expression".to_owned()) };
+    if error.msg.contains("Recursion limit") {
+        return Invalid::TooDeep;
+    }
+    let (line, column) = error.pos;
+    Invalid::Syntax(format!("line {line}, column {column}: {:.200}", in_one_line(&error.msg)))
+}
+
+/// Why an expression fails, without what is in the object: that is nobody's who may only see the Subscription.
+fn problem(error: &ExecutionError) -> Cow<'static, str> {
+    match error {
+        ExecutionError::NoSuchKey(key) => format!("there is no {key:.100}").into(),
+        ExecutionError::NoSuchOverload(overload) => overload.to_string().into(),
+        ExecutionError::UndeclaredReference(name) => format!("there is no {name:.100} here").into(),
+        ExecutionError::FunctionError { function, .. } => {
+            format!("{function:.100} fails with what it is given").into()
+        }
+        ExecutionError::Overflow(operator, ..) => {
+            format!("{operator} gives a number that is too large").into()
+        }
+        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "a division by zero".into(),
+        ExecutionError::IndexOutOfBounds(_) => "a list is shorter than that".into(),
+        ExecutionError::ValuesNotComparable(..) => "values of these types cannot be compared".into(),
+        _ => "it cannot be evaluated with this object".into(),
     }
 }
 
@@ -234,12 +283,12 @@ impl std::fmt::Debug for Cel {
     }
 }
 
-/// How deep brackets are in each other. Texts count as well, which only errs on the safe side.
+/// How deep brackets are in each other, at the most: those in texts count as well.
 fn depth(source: &str) -> usize {
     let mut depth = 0_usize;
     let deep = source.bytes().map(|byte| {
         match byte {
-            b'(' | b'[' | b'{' | b'?' | b'!' | b'-' => depth += 1,
+            b'(' | b'[' | b'{' => depth += 1,
             b')' | b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
@@ -302,7 +351,8 @@ impl Weight {
     }
 
     fn with(self, inner: Self) -> Self {
-        Self { nodes: self.nodes + inner.nodes, loops: self.loops.max(inner.loops) }
+        let (loops, depth) = (self.loops.max(inner.loops), self.depth.max(inner.depth + 1));
+        Self { nodes: self.nodes + inner.nodes, loops, depth }
     }
 }
 
@@ -316,7 +366,7 @@ struct Used<'a> {
 impl<'a> Used<'a> {
     /// `bound`: the variables of the comprehensions around it.
     fn look(&mut self, expression: &'a IdedExpr, bound: &mut Vec<&'a str>) -> Weight {
-        let one = Weight { nodes: 1, loops: 0 };
+        let one = Weight { nodes: 1, ..Weight::default() };
         match &expression.expr {
             Expr::Ident(name) => {
                 if !bound.contains(&name.as_str()) {
@@ -342,7 +392,7 @@ impl<'a> Used<'a> {
                 let within = within.with(self.look(&comprehension.loop_step, bound));
                 let result = self.look(&comprehension.result, bound);
                 bound.truncate(names);
-                let looped = Weight { nodes: within.nodes, loops: within.loops + 1 };
+                let looped = Weight { loops: within.loops + 1, ..within };
                 one.with(around).with(looped).with(result)
             }
             Expr::List(list) => {

@@ -145,6 +145,54 @@ fn what_cannot_be_compiled_says_why() {
     }
 }
 
+#[test]
+fn no_expression_is_too_deep_for_the_stack() {
+    // 2 MiB, as a worker has: a long sum leans to one side, and each of its terms is evaluated inside the next.
+    let many = |term: &str, by: &str, count: usize| vec![term; count].join(by);
+    let deep = |count| {
+        [
+            many("1", "+", count),
+            many("1", "==", count),
+            many("true", "&&", count),
+            format!("object{}", ".a".repeat(count)),
+            format!("object{}", "['a']".repeat(count)),
+            format!("{}true", "!".repeat(count)),
+            format!("{}1", "true?1:".repeat(count)),
+            format!("{}true{}", "(".repeat(count), ")".repeat(count)),
+        ]
+    };
+    for count in [60, 500, 2000] {
+        for source in deep(count).into_iter().filter(|source| source.len() <= MAX_LENGTH) {
+            match Cel::compile(&source) {
+                Ok(cel) => drop(passes(Expression::Cel(cel), "{}")),
+                Err(error) => assert_eq!(error, Invalid::TooDeep, "{source:.40}"),
+            }
+        }
+    }
+    assert!(
+        Cel::compile(&many("object.metadata.name == 'a-b-c'", "||", 100)).is_ok(),
+        "it is wide, not deep"
+    );
+    assert_eq!(Cel::compile(&many("1", "+", 2000)), Err(Invalid::TooDeep));
+}
+
+#[test]
+fn why_an_expression_fails_says_nothing_of_what_is_in_the_object() {
+    let spec = r#"{"secret":"hunter2","n":1}"#;
+    for source in [
+        "object.spec.secret < object.spec.n",
+        "timestamp(object.spec.secret) < timestamp('2026-01-01T00:00:00Z')",
+        "int(object.spec.secret) == 1",
+        "object.spec.secret + 1 == 2",
+        "object.spec.n[object.spec.secret] == 1",
+        "duration(object.spec.secret) == duration('1s')",
+        "object.spec.secret[100] == 'a'",
+    ] {
+        let error = passes(cel(source), spec).unwrap_err().to_string();
+        assert!(error.starts_with(source) && !error.contains("hunter2"), "{error}");
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_makes_the_compiler_panic(source in "\\PC{0,80}|[a-z0-9.()\\[\\]{}!?:+*<>=&|'\" -]{0,60}") {

@@ -99,7 +99,7 @@ fn what_changes_no_spec_is_accepted_however_broken_it_is() {
 #[test]
 fn every_mistake_is_in_the_status_with_its_path() {
     let request =
-        request("CREATE", subscription(json!({"sources": [], "on": [], "delivery": {"maxInFlight": 0}})));
+        request("CREATE", subscription(json!({"sources": [], "changeTypes": [], "delivery": {"maxInFlight": 0}})));
     let verdict = done(&request);
     let answer = response::answer(&request, &verdict);
     let response = &answer["response"];
@@ -108,7 +108,7 @@ fn every_mistake_is_in_the_status_with_its_path() {
     assert_eq!((&status["code"], &status["reason"]), (&json!(422), &json!("Invalid")));
     let causes = status["details"]["causes"].as_array().unwrap();
     let fields: Vec<_> = causes.iter().map(|cause| cause["field"].as_str().unwrap()).collect();
-    assert_eq!(fields, ["spec.sources", "spec.on", "spec.delivery.maxInFlight"]);
+    assert_eq!(fields, ["spec.sources", "spec.changeTypes", "spec.delivery.maxInFlight"]);
     assert_eq!(
         (&status["details"]["name"], &status["details"]["kind"]),
         (&json!("orders"), &json!("Subscription"))
@@ -125,7 +125,7 @@ fn an_object_of_another_form_is_invalid_at_its_path() {
         Some(Refusal::Invalid(mistakes)) => mistakes,
         other => panic!("{other:?}"),
     };
-    assert_eq!(mistakes(subscription(json!({"on": ["Renamed"]})))[0].path, "spec.on[0]");
+    assert_eq!(mistakes(subscription(json!({"changeTypes": ["Renamed"]})))[0].path, "spec.changeTypes[0]");
     assert_eq!(mistakes(object("Sink", json!({})))[0].path, "spec");
     assert!(
         begin(&request("CREATE", json!({"metadata": 1}))).unwrap_err().to_string().contains("request.object")
@@ -286,7 +286,7 @@ mod nonsense {
         "names",
         "namespaces",
         "all",
-        "on",
+        "changeTypes",
         "delivery",
         "maxAge",
         "maxInFlight",
