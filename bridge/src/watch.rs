@@ -28,8 +28,8 @@ use std::time::Duration;
 use tidings_core::change::ChangeKinds;
 use tidings_core::delivery::Backoff;
 use tidings_core::filter::Filter;
-use tidings_core::object::ResourceVersion;
-use tidings_core::route::{Resource, Route};
+use tidings_core::object::{Object, ResourceVersion};
+use tidings_core::route::{Kind, Resource, Route};
 use tidings_core::selection::Selection;
 use tidings_core::watch::Watch as Machine;
 use tidings_core::watch::backfill::Limits;
@@ -194,6 +194,16 @@ pub struct WatchHandle {
     commands: mpsc::Sender<Command>,
     report: watch::Receiver<WatchReport>,
     task: AbortHandle,
+}
+
+/// An object as a Watch on `kind` reads it, from its JSON: without what is not forwarded.
+///
+/// # Errors
+///
+/// Why a Watch would skip it.
+pub fn read_object(text: &[u8], kind: &Kind) -> Result<Object, String> {
+    let type_meta = scan::TypeMeta { api_version: kind.api_version(), kind: kind.kind.clone() };
+    scan::scan(text, &type_meta).map_err(|error| error.to_string())
 }
 
 // === impl Parts ===

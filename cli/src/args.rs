@@ -71,6 +71,12 @@ pub(crate) enum Command {
     /// no mistake.
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
+    /// Show what a Subscription in a file makes of an object, without a cluster
+    ///
+    /// Which sources select it and why others do not, which filters let it pass, and the exact message with key, headers and
+    /// body. The object is taken as new, unless --old says what it was before.
+    #[command(after_long_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
     /// Look at what a bridge keeps on disk, save it, or begin anew
     #[command(after_long_help = STATE_EXAMPLES)]
     State(StateArgs),
@@ -97,6 +103,12 @@ pub(crate) enum Command {
         shell: clap_complete::Shell,
     },
 }
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  tidings explain orders.yaml --object milk.yaml
+  kubectl get todo milk -o yaml | tidings explain orders.yaml --object -
+  tidings explain orders.yaml --object new.yaml --old old.yaml -o json | jq .[0].message";
 
 const BRIDGE_EXAMPLES: &str = "\
 Examples:
@@ -191,6 +203,37 @@ pub(crate) struct WatchArgs {
     pub(crate) log_level: String,
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// File with the Subscription, and the Sink that it names: YAML or JSON, or - for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// File with the object
+    #[arg(long, value_name = "OBJECT")]
+    pub(crate) object: PathBuf,
+    /// File with the object as it was before
+    #[arg(long, value_name = "OBJECT")]
+    pub(crate) old: Option<PathBuf>,
+    /// The object is deleted
+    #[arg(long)]
+    pub(crate) deleted: bool,
+    /// Only the Subscription of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) subscription: Option<String>,
+    /// The namespace of whatever names none
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    pub(crate) namespace: String,
+    /// The name of the cluster in the `source` of the Event
+    #[arg(long, value_name = "NAME", default_value = "cluster")]
+    pub(crate) cluster_name: String,
+    /// The resource in the `source` of the Event, such as todos: guessed from the kind unless given
+    #[arg(long, value_name = "PLURAL")]
+    pub(crate) plural: Option<String>,
+    /// Lines for people, or one JSON document
+    #[arg(short, long, value_enum, default_value_t = TextOrJson::Text)]
+    pub(crate) output: TextOrJson,
 }
 
 #[derive(Debug, Args)]

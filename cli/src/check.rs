@@ -6,13 +6,16 @@ mod document;
 mod read;
 mod report;
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use serde_json::Value;
 use tidings_config::field_error::FieldError;
 use tidings_crds::check::{Checked, check, together};
 
 use self::document::Document;
 pub(crate) use self::read::Error;
-use self::read::{Unreadable, read};
+use self::read::{Content, Unreadable, read};
 use self::report::Report;
 use crate::args::CheckArgs;
 use crate::output;
@@ -39,6 +42,22 @@ pub(crate) fn run(args: CheckArgs) -> Result<()> {
     let report = Report::new(findings);
     output::print(report.render(output)?.as_bytes())?;
     if report.errors() > 0 || strict && report.warnings() > 0 { Err(output::Told.into()) } else { Ok(()) }
+}
+
+/// What is in a file, or on standard input: YAML or JSON.
+///
+/// # Errors
+///
+/// When it cannot be read, or is neither.
+pub(crate) fn documents(file: &Path) -> Result<Vec<Value>> {
+    let mut values = Vec::new();
+    for Content { name, documents, unreadable } in read(&[file.to_owned()])? {
+        if let Some(Unreadable { line, message, .. }) = unreadable.first() {
+            bail!("failed to read {name}: line {line}: {message}");
+        }
+        values.extend(documents.iter().map(Document::value));
+    }
+    Ok(values)
 }
 
 // === impl Findings ===

@@ -4,6 +4,7 @@ mod args;
 mod bridge;
 mod check;
 mod cluster;
+mod explain;
 mod logs;
 mod memory;
 mod output;
@@ -48,6 +49,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Webhook(args) => webhook::run(args),
         Command::Watch(args) => watch::run(args),
         Command::Check(args) => check::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::State(args) => state::run(args),
         Command::Subscription(args) => subscription::run(args),
         Command::Redrive(args) => redrive::run(args),

@@ -7,6 +7,7 @@
 mod cel;
 
 use std::borrow::Cow;
+use std::fmt;
 
 pub use self::cel::{Cel, Facts, Invalid, MAX_DEPTH, MAX_LENGTH, MAX_STEPS};
 use crate::change::Change;
@@ -78,6 +79,11 @@ impl Filter {
         Self(expressions)
     }
 
+    /// What it demands, one by one.
+    pub fn expressions(&self) -> &[Expression] {
+        &self.0
+    }
+
     /// Whether it demands nothing.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -110,7 +116,12 @@ fn all(results: impl Iterator<Item = Result<bool, Error>>) -> Result<bool, Error
 // === impl Expression ===
 
 impl Expression {
-    fn holds(&self, event: &Event, change: &Change, facts: &Facts) -> Result<bool, Error> {
+    /// Whether it is so of `event`, which tells `change`; see [`Filter::passes`].
+    ///
+    /// # Errors
+    ///
+    /// When an expression in it cannot say, and the others do not decide.
+    pub fn holds(&self, event: &Event, change: &Change, facts: &Facts) -> Result<bool, Error> {
         let compare = |attribute: &Attribute, holds: &dyn Fn(&str) -> bool| {
             Ok(event.attribute(attribute.0).is_some_and(|value: Cow<'_, str>| holds(&value)))
         };
@@ -127,6 +138,37 @@ impl Expression {
             Self::Any(expressions) => each(expressions, true).map(|none| !none),
             Self::Not(expression) => expression.holds(event, change, facts).map(|holds| !holds),
             Self::Cel(cel) => cel.holds(event, change, facts),
+        }
+    }
+}
+
+/// As people would say it: `not (subject ends with "/milk")`.
+impl fmt::Display for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |f: &mut fmt::Formatter<'_>, expressions: &[Self], word: &str| {
+            for (index, expression) in expressions.iter().enumerate() {
+                let word = if index == 0 { "" } else { word };
+                write!(f, "{word}{expression}")?;
+            }
+            Ok(())
+        };
+        match self {
+            Self::Exact(attribute, value) => write!(f, "{} is {value:?}", attribute.0),
+            Self::Prefix(attribute, value) => write!(f, "{} begins with {value:?}", attribute.0),
+            Self::Suffix(attribute, value) => write!(f, "{} ends with {value:?}", attribute.0),
+            Self::All(expressions) if expressions.len() == 1 => list(f, expressions, ""),
+            Self::All(expressions) => {
+                f.write_str("(")?;
+                list(f, expressions, " and ")?;
+                f.write_str(")")
+            }
+            Self::Any(expressions) => {
+                f.write_str("(")?;
+                list(f, expressions, " or ")?;
+                f.write_str(")")
+            }
+            Self::Not(expression) => write!(f, "not ({expression})"),
+            Self::Cel(cel) => f.write_str(cel.source()),
         }
     }
 }

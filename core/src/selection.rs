@@ -6,6 +6,7 @@
 mod labels;
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -156,6 +157,42 @@ impl Scope {
                 // What lives in no namespace is not kept out by their names.
                 Namespaces::Only(names) => key.namespace().is_none_or(|namespace| names.contains(namespace)),
             }
+    }
+}
+
+impl Scope {
+    /// Why this version of the object is not in it: nothing if it is.
+    pub fn misses(&self, meta: &Meta) -> Vec<String> {
+        let mut misses = Vec::new();
+        if let Namespaces::Only(names) = &self.namespaces
+            && let Some(namespace) = meta.key.namespace().filter(|namespace| !names.contains(*namespace))
+        {
+            misses.push(format!("its namespace is {namespace}"));
+        }
+        if self.names.as_ref().is_some_and(|names| !names.contains(meta.key.name())) {
+            misses.push(format!("its name is {}", meta.key.name()));
+        }
+        misses.extend(self.labels.misses(&meta.labels).map(|(requirement, value)| match value {
+            Some(value) => format!("{requirement}, and it is {value:?}"),
+            None => format!("{requirement}, and it is not there"),
+        }));
+        misses
+    }
+}
+
+/// As people would say it: `every namespace, label tier is gold`.
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |names: &BTreeSet<String>| names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        match &self.namespaces {
+            Namespaces::All => f.write_str("every namespace")?,
+            Namespaces::Only(names) if names.len() == 1 => write!(f, "namespace {}", list(names))?,
+            Namespaces::Only(names) => write!(f, "namespaces {}", list(names))?,
+        }
+        if let Some(names) = &self.names {
+            write!(f, ", names {}", list(names))?;
+        }
+        self.labels.requirements().try_for_each(|requirement| write!(f, ", {requirement}"))
     }
 }
 

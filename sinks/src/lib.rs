@@ -142,6 +142,17 @@ impl Sink for Unusable {
 // === impl Encoder ===
 
 impl Encoder {
+    /// Writes Events for `address` in this mode.
+    pub fn new(address: &ValidAddress, mode: ContentMode) -> Self {
+        match address {
+            ValidAddress::Kafka(address) => Self::Kafka(KafkaEncoder::new(address, mode)),
+            ValidAddress::Nats(address) => Self::Nats(NatsEncoder::new(address, mode)),
+            ValidAddress::Rabbitmq(address) => Self::Rabbitmq(RabbitmqEncoder::new(address, mode)),
+            ValidAddress::Http(address) => Self::Http(HttpEncoder::new(address, mode)),
+            ValidAddress::Stdout(valid) => Self::Stdout(StdoutEncoder::new(valid.format, false)),
+        }
+    }
+
     /// The Message that tells `event`.
     pub fn encode(&self, event: &Event) -> Message {
         match self {

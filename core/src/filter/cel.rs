@@ -202,6 +202,11 @@ impl Cel {
         Ok(Self { source: source.into(), program: Arc::new(program), weight, uses_object, uses_event })
     }
 
+    /// As it was written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     pub(super) fn holds(&self, event: &Event, change: &Change, facts: &Facts) -> Result<bool, Error> {
         let stack = STACK_BESIDES + self.weight.depth * STACK_OF_DEPTH;
         stacker::maybe_grow(stack, 2 * stack, || self.evaluate(event, change, facts))

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -90,6 +91,45 @@ impl LabelSelector {
         self.requirements.iter().all(|requirement| {
             requirement.operator.holds(labels.get(requirement.key.as_str()).map(|value| &**value))
         })
+    }
+}
+
+impl LabelSelector {
+    /// What it demands.
+    pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
+        self.requirements.iter()
+    }
+
+    /// What these labels are not, each with the value that there is.
+    pub fn misses<'a>(
+        &'a self,
+        labels: &Labels,
+    ) -> impl Iterator<Item = (&'a Requirement, Option<String>)> + use<'a> {
+        let labels = labels.parse();
+        let value = |key: &str| labels.get(key).map(|value| value.clone().into_owned());
+        let misses: Vec<_> = self
+            .requirements
+            .iter()
+            .map(|requirement| (requirement, value(&requirement.key)))
+            .filter(|(requirement, value)| !requirement.operator.holds(value.as_deref()))
+            .collect();
+        misses.into_iter()
+    }
+}
+
+/// `label tier is gold`, `label tier is none of a, b`, `label tier is there`.
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list =
+            |values: &BTreeSet<String>| values.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let Self { key, operator } = self;
+        match operator {
+            Operator::In(values) if values.len() == 1 => write!(f, "label {key} is {}", list(values)),
+            Operator::In(values) => write!(f, "label {key} is one of {}", list(values)),
+            Operator::NotIn(values) => write!(f, "label {key} is none of {}", list(values)),
+            Operator::Exists => write!(f, "label {key} is there"),
+            Operator::DoesNotExist => write!(f, "label {key} is not there"),
+        }
     }
 }
 

@@ -98,8 +98,10 @@ fn what_changes_no_spec_is_accepted_however_broken_it_is() {
 
 #[test]
 fn every_mistake_is_in_the_status_with_its_path() {
-    let request =
-        request("CREATE", subscription(json!({"sources": [], "changeTypes": [], "delivery": {"maxInFlight": 0}})));
+    let request = request(
+        "CREATE",
+        subscription(json!({"sources": [], "changeTypes": [], "delivery": {"maxInFlight": 0}})),
+    );
     let verdict = done(&request);
     let answer = response::answer(&request, &verdict);
     let response = &answer["response"];
