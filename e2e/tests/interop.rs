@@ -65,6 +65,7 @@ async fn reader(language: Language, from: &'static str, arguments: &[&str]) -> (
 
 /// Subscribes, writes, and compares what is read with what was written.
 async fn reads_back(stage: &Stage, ways: Vec<Way>) -> Vec<Told> {
+    stage.cluster.let_read("rbac.authorization.k8s.io", "roles");
     let cluster = told::cluster(stage).await;
     let mut told = told::before(stage).await;
     for Way { subscription, mode, sink, .. } in &ways {

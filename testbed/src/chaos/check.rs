@@ -37,6 +37,7 @@ pub struct Round<'a> {
 
 /// What excuses what.
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each can happen by itself, or with any other")]
 pub struct Suffered {
     /// The API server may have refused to tell the history after some version: gaps are no mistake.
     pub lost_history: bool,
@@ -45,6 +46,9 @@ pub struct Suffered {
     pub forgot: bool,
     /// For some time it selected less: what happened to the rest meanwhile is excused.
     pub edited: bool,
+    /// The bridge was killed. Who it was about to tell of an object may have been told or not: if that is gone by the next start,
+    /// its end is told, to who never heard of it as well.
+    pub killed: bool,
 }
 
 /// How a round went.
@@ -123,11 +127,11 @@ impl Checker {
         }
         for told in &told {
             self.order(told, round.suffered, &mut findings);
-            self.nothing_invented(told, &mut findings);
+            self.nothing_invented(told, round.suffered, &mut findings);
         }
         self.coverage(round, &told, &mut findings);
         self.ends(round, &mut findings);
-        let Suffered { lost_history, forgot, edited } = round.suffered;
+        let Suffered { lost_history, forgot, edited, killed: _ } = round.suffered;
         if !(lost_history || forgot || edited) && findings.gaps + findings.in_gaps > 0 {
             let (gaps, versions) = (findings.gaps, findings.in_gaps);
             findings.wrong.push(format!("{gaps} gaps ({versions} versions), and no history was lost"));
@@ -176,7 +180,7 @@ impl Checker {
     }
 
     /// Every event is of a version that was written; a deletion, of a life that was told and is over.
-    fn nothing_invented(&mut self, told: &Told<'_>, findings: &mut Findings) {
+    fn nothing_invented(&mut self, told: &Told<'_>, suffered: Suffered, findings: &mut Findings) {
         let (key, id) = (told.event.attribute("subject"), told.event.attribute("id"));
         let Some(life) = self.lives.get_mut(told.uid).filter(|life| life.key == key) else {
             return findings.wrong.push(format!("{key}: {id} is of an object that was never there"));
@@ -185,7 +189,8 @@ impl Checker {
             if !life.ended {
                 findings.wrong.push(format!("{key}: {id}, and it lives"));
             }
-            if life.told == LastTold::Nothing {
+            let in_doubt = suffered.killed && told.sequence.split('.').nth(2).is_some();
+            if life.told == LastTold::Nothing && !in_doubt {
                 findings.wrong.push(format!("{key}: {id}, and nobody knew it"));
             }
             life.told = LastTold::Ended;

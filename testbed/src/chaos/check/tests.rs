@@ -126,6 +126,18 @@ fn what_was_never_written_is_invented() {
 }
 
 #[test]
+fn the_end_of_what_was_not_told_is_told_only_of_what_was_in_doubt() {
+    let ended = [confirmed("a", What::Version(5)), confirmed("a", What::Ended)];
+    let mut end = event("deleted", "a", 9, &[("gap", "true")]);
+    let sequence = format!("{:012}.{:020}.d", 0, 9);
+    end.attributes.insert("sequence".to_owned(), sequence);
+    let killed = Suffered { killed: true, ..gap() };
+    let told = |suffered| found(&ended, std::slice::from_ref(&end), None, suffered).wrong;
+    assert_eq!(told(killed), Vec::<String>::new());
+    assert!(told(gap())[0].contains("nobody knew it"));
+}
+
+#[test]
 fn who_selected_less_for_a_time_is_told_what_left_and_what_came_back() {
     let edited = Suffered { edited: true, ..Suffered::default() };
     let by_selection = [("reason", "selection")];

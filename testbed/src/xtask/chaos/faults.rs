@@ -34,13 +34,16 @@ pub(super) enum Part {
     Subscription,
 }
 
-const UNHARMED: Suffered = Suffered { lost_history: false, forgot: false, edited: false };
+const UNHARMED: Suffered = Suffered { lost_history: false, forgot: false, edited: false, killed: false };
 /// The API server answers 410 to who was watching.
 const LOST_HISTORY: Suffered = Suffered { lost_history: true, ..UNHARMED };
 /// The Subscription that changes begins with what exists.
 const FORGOT: Suffered = Suffered { forgot: true, ..UNHARMED };
 /// It selects less for some time.
 const EDITED: Suffered = Suffered { edited: true, ..UNHARMED };
+
+/// What the bridge was about to tell is in doubt.
+const KILLED: Suffered = Suffered { killed: true, ..UNHARMED };
 
 /// It is over as soon as it is done.
 const OVER: Act = |_| Box::pin(async { Ok(()) });
@@ -50,7 +53,7 @@ pub(super) const FAULTS: [Fault; 17] = [
     Fault {
         name: "bridge killed",
         part: Part::Bridge,
-        suffered: UNHARMED,
+        suffered: KILLED,
         inject: |stage| Box::pin(async { stage.bridge.kill() }),
         heal: |stage| Box::pin(stage.bridge.start_again()),
     },
@@ -195,11 +198,12 @@ impl Suffered {
             lost_history: self.lost_history || other.lost_history,
             forgot: self.forgot || other.forgot,
             edited: self.edited || other.edited,
+            killed: self.killed || other.killed,
         }
     }
 
     /// What of it concerns those whose Subscription stays as it is.
     pub(super) fn of_others(self) -> Self {
-        Self { lost_history: self.lost_history, ..UNHARMED }
+        Self { lost_history: self.lost_history, killed: self.killed, ..UNHARMED }
     }
 }
