@@ -10,6 +10,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use self::labels::listed;
 pub use self::labels::{LabelSelector, Labels, Operator, Requirement};
 use crate::object::{Meta, ObjectKey};
 
@@ -158,9 +159,7 @@ impl Scope {
                 Namespaces::Only(names) => key.namespace().is_none_or(|namespace| names.contains(namespace)),
             }
     }
-}
 
-impl Scope {
     /// Why this version of the object is not in it: nothing if it is.
     pub fn misses(&self, meta: &Meta) -> Vec<String> {
         let mut misses = Vec::new();
@@ -183,14 +182,13 @@ impl Scope {
 /// As people would say it: `every namespace, label tier is gold`.
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |names: &BTreeSet<String>| names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         match &self.namespaces {
             Namespaces::All => f.write_str("every namespace")?,
-            Namespaces::Only(names) if names.len() == 1 => write!(f, "namespace {}", list(names))?,
-            Namespaces::Only(names) => write!(f, "namespaces {}", list(names))?,
+            Namespaces::Only(names) if names.len() == 1 => write!(f, "namespace {}", listed(names))?,
+            Namespaces::Only(names) => write!(f, "namespaces {}", listed(names))?,
         }
         if let Some(names) = &self.names {
-            write!(f, ", names {}", list(names))?;
+            write!(f, ", names {}", listed(names))?;
         }
         self.labels.requirements().try_for_each(|requirement| write!(f, ", {requirement}"))
     }

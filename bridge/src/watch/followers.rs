@@ -45,7 +45,7 @@ struct Follower {
     filtered: Filtered,
     metrics: Option<DeliveryMetrics>,
     /// Nothing as long as the Subscription is known only from what was stored.
-    lane: Option<(LaneSender, Arc<Route>)>,
+    lane: Option<LaneSender>,
     joined: bool,
     leaving: Leaving,
 }
@@ -194,7 +194,9 @@ impl Followers {
         (follower.generation, follower.on) = (route.generation, on);
         follower.filter.clone_from(&route.filter);
         follower.metrics = Some(metrics.delivery(&route.subscription));
-        self.describe();
+        follower.context = self.resource.as_ref().map(|resource| {
+            Arc::new(EventContext::new(&self.cluster, &follower.subscription, &follower.uid, resource))
+        });
         let source = self.source(slot, journal);
         let Some(follower) = self.by_slot.get_mut(&slot) else { return };
         if follower.leaving == Leaving::Parting {
@@ -204,7 +206,7 @@ impl Followers {
         if let Some(source) = source {
             lane.source(SourceChange::Follow(source)).await;
         }
-        follower.lane = Some((lane, route));
+        follower.lane = Some(lane);
     }
 
     /// What the kind is served as; every lane hears of it.
@@ -212,7 +214,7 @@ impl Followers {
         self.resource = Some(resource.clone());
         self.describe();
         for (slot, follower) in &self.by_slot {
-            if let Some((lane, _)) = &follower.lane
+            if let Some(lane) = &follower.lane
                 && let Some(source) = self.source(*slot, journal)
             {
                 lane.source(SourceChange::Follow(source)).await;
@@ -248,7 +250,7 @@ impl Followers {
         let drained: Vec<_> = self.by_slot.iter().filter_map(drained).collect();
         for slot in &drained {
             journal.leave(*slot);
-            if let Some(Follower { lane: Some((lane, _)), .. }) = self.by_slot.remove(slot) {
+            if let Some(Follower { lane: Some(lane), .. }) = self.by_slot.remove(slot) {
                 lane.source(SourceChange::Leave(self.watch)).await;
             }
         }
@@ -274,7 +276,7 @@ impl Followers {
     /// The lanes of those who are still being told what exists.
     pub(super) fn joining(&self) -> Vec<u64> {
         let joining = self.by_slot.values().filter(|follower| !follower.joined);
-        joining.filter_map(|follower| follower.lane.as_ref()).map(|(lane, _)| lane.id()).collect()
+        joining.filter_map(|follower| follower.lane.as_ref()).map(LaneSender::id).collect()
     }
 
     /// Who of `slots` is told of the Change: whose filters let it pass, each with its present generation. A Change of which a
@@ -294,7 +296,7 @@ impl Followers {
     /// What the filters of each lane did.
     pub(super) fn filtered(&self) -> impl Iterator<Item = (u64, &Filtered)> {
         let filtering = self.by_slot.values().filter(|follower| follower.filtered != Filtered::default());
-        filtering.filter_map(|follower| Some((follower.lane.as_ref()?.0.id(), &follower.filtered)))
+        filtering.filter_map(|follower| Some((follower.lane.as_ref()?.id(), &follower.filtered)))
     }
 
     /// Whether a Change of this kind may be the first that `slot` hears of an object, or the last.

@@ -100,6 +100,7 @@ pub struct Cel {
     weight: Weight,
     uses_object: bool,
     uses_event: bool,
+    uses_change: bool,
 }
 
 /// Why a text is no filter.
@@ -198,8 +199,9 @@ impl Cel {
         if matches!(program.expression().expr, Expr::List(_) | Expr::Map(_) | Expr::Struct(_)) {
             return Err(Invalid::NotBoolean);
         }
-        let (uses_object, uses_event) = (used.variables.contains("object"), used.variables.contains("event"));
-        Ok(Self { source: source.into(), program: Arc::new(program), weight, uses_object, uses_event })
+        let [uses_object, uses_change, uses_event] = VARIABLES.map(|name| used.variables.contains(name));
+        let (source, program) = (source.into(), Arc::new(program));
+        Ok(Self { source, program, weight, uses_object, uses_event, uses_change })
     }
 
     /// As it was written.
@@ -233,7 +235,9 @@ impl Cel {
                 attributes.map(|(name, value)| (name.to_owned(), Value::from(value.into_owned())));
             context.add_variable_from_value("event", attributes.collect::<std::collections::HashMap<_, _>>());
         }
-        context.add_variable_from_value("change", described(change));
+        if self.uses_change {
+            context.add_variable_from_value("change", described(change));
+        }
         match self.program.execute(&context) {
             Ok(Value::Bool(holds)) => Ok(holds),
             Ok(other) => Err(Error::NotBoolean {

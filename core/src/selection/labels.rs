@@ -92,9 +92,7 @@ impl LabelSelector {
             requirement.operator.holds(labels.get(requirement.key.as_str()).map(|value| &**value))
         })
     }
-}
 
-impl LabelSelector {
     /// What it demands.
     pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
         self.requirements.iter()
@@ -117,16 +115,19 @@ impl LabelSelector {
     }
 }
 
+/// `a, b`.
+pub(super) fn listed(texts: &BTreeSet<String>) -> String {
+    texts.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
 /// `label tier is gold`, `label tier is none of a, b`, `label tier is there`.
 impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list =
-            |values: &BTreeSet<String>| values.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         let Self { key, operator } = self;
         match operator {
-            Operator::In(values) if values.len() == 1 => write!(f, "label {key} is {}", list(values)),
-            Operator::In(values) => write!(f, "label {key} is one of {}", list(values)),
-            Operator::NotIn(values) => write!(f, "label {key} is none of {}", list(values)),
+            Operator::In(values) if values.len() == 1 => write!(f, "label {key} is {}", listed(values)),
+            Operator::In(values) => write!(f, "label {key} is one of {}", listed(values)),
+            Operator::NotIn(values) => write!(f, "label {key} is none of {}", listed(values)),
             Operator::Exists => write!(f, "label {key} is there"),
             Operator::DoesNotExist => write!(f, "label {key} is not there"),
         }

@@ -188,24 +188,20 @@ impl Watch {
         let phase = match phase {
             Phase::Following => {
                 let mut view = self.told_view(slot);
-                view.keep_steady(&before, Some(Phase::NOWHERE), doubted);
-                view.begin_selection(&selection);
+                view.edit(&before, Some(Phase::NOWHERE), doubted, &selection);
                 self.entrance(slot, view, effects)
             }
             Phase::Seam { floor, mut view, .. } if matches!(self.stream, Stream::Snapshot { .. }) => {
-                view.keep_steady(&before, since, doubted);
-                view.begin_selection(&selection);
+                view.edit(&before, since, doubted, &selection);
                 Phase::Seam { floor, view, relist: true }
             }
             // The Watch may be behind what the view holds; changes per name still continue it.
             Phase::Seam { mut view, .. } => {
-                view.keep_steady(&before, since, doubted);
-                view.begin_selection(&selection);
+                view.edit(&before, since, doubted, &selection);
                 self.entrance(slot, view, effects)
             }
             Phase::Listing { mut view, held, .. } => {
-                view.keep_steady(&before, None, doubted);
-                view.begin_selection(&selection);
+                view.edit(&before, None, doubted, &selection);
                 view.begin_list();
                 let list = self.next_list(slot, effects);
                 Phase::Listing { list, since: self.newest, view, held }

@@ -133,9 +133,22 @@ impl View {
         }
     }
 
+    /// The Subscription is edited: until now, `since` a version, it had everything of `before` but what is `open`; see
+    /// [`keep_steady`](Self::keep_steady).
+    pub(super) fn edit(
+        &mut self,
+        before: &Selection,
+        since: Option<ResourceVersion>,
+        open: impl IntoIterator<Item = ObjectKey>,
+        selection: &Selection,
+    ) {
+        self.keep_steady(before, since, open);
+        self.begin_selection(selection);
+    }
+
     /// This is selected from now on. Where labels decide, a LIST has to say who is a member at its version: the stream may be
     /// far behind, and what it shows of others is past.
-    pub(super) fn begin_selection(&mut self, selection: &Selection) {
+    fn begin_selection(&mut self, selection: &Selection) {
         let Streamed { steady, since, .. } = &mut self.streamed;
         if selection.has_labels() && !steady.is_empty() {
             since.resize_with(steady.len(), || None);
