@@ -9,9 +9,9 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder};
 use tidings_core::route::Kind;
 
-use crate::chain::chain;
 use crate::pipeline::{Report, SourceReport};
 use crate::status::not_stored;
+use tidings_config::chain::chain;
 
 /// History was lost; the net difference was sent in its place.
 pub(crate) const HISTORY_LOST: &str = "HistoryLost";

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIResource, APIResourceList};
 use tidings_core::route::{Kind, Resource};
 
-use crate::chain::chain;
+use tidings_config::chain::chain;
 
 /// What the cluster says about a kind.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use tidings_config::process::BridgeSettings;
 
-use crate::chain::chain;
+use tidings_config::chain::chain;
 
 /// A cluster.
 pub(crate) struct Cluster {

@@ -2,7 +2,6 @@
 //! one event goes through them; `pipeline` draws the way.
 
 pub mod admin;
-pub mod chain;
 pub mod clock;
 pub mod discovery;
 pub mod follow;

@@ -20,7 +20,7 @@ use tidings_sinks::sink::NotReady;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::chain::chain;
+use tidings_config::chain::chain;
 
 /// Between two readings of a Secret.
 const AGAIN: Duration = Duration::from_secs(4);

@@ -1,7 +1,7 @@
 //! `tidings bridge`.
 
 use anyhow::Result;
-use tidings_bridge::chain::chain;
+use tidings_config::chain::chain;
 use tidings_config::process::{BridgeSettings, load};
 
 use crate::args::ProcessArgs;

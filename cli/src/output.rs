@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use anyhow::{Context, Result};
-use tidings_bridge::chain::chain;
+use tidings_config::chain::chain;
 
 /// What makes something stand out on a terminal, and nothing elsewhere.
 #[derive(Clone, Copy)]

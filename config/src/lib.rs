@@ -2,6 +2,8 @@
 
 pub mod field_error;
 
+pub mod chain;
+
 pub mod nearest;
 
 pub mod byte_size;

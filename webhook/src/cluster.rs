@@ -20,9 +20,9 @@ use tidings_crds::sink::Sink;
 use tidings_crds::validate;
 use tokio::time::Instant;
 
-use crate::chain::chain;
 use crate::metrics::Metrics;
 use crate::review::{Need, Resources, SinkFound, SinkName, Target, Who};
+use tidings_config::chain::chain;
 
 /// What was found out is believed for so long.
 const BELIEVED: Duration = Duration::from_secs(5);

@@ -12,7 +12,6 @@
 //!
 //! Nothing else waits for it: without it, the bridge checks the same, and says what is wrong in status.
 
-mod chain;
 mod clock;
 mod metrics;
 mod objects;

@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt as _};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::chain::chain;
+use tidings_config::chain::chain;
 
 /// Between two looks.
 const AGAIN: Duration = Duration::from_secs(5);

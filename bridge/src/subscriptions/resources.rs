@@ -12,7 +12,7 @@ use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Resource};
 use serde_json::Value;
 
-use crate::chain::chain;
+use tidings_config::chain::chain;
 
 /// The objects of the kind `K`, as they are: what they hold may be malformed.
 pub(super) struct Resources<K> {

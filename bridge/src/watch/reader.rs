@@ -17,7 +17,7 @@ use super::line::LineSplitter;
 use super::request::{Endpoint, Trouble};
 use super::ring::{News, RingSender};
 use super::scan::TypeMeta;
-use crate::chain::chain;
+use tidings_config::chain::chain;
 
 /// How long a stream of changes may wait for room in the ring. The server's own patience is shared by all its
 /// watches, and socket buffers add to ours.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tidings_core::object::{ObjectKey, ResourceVersion};
 use tidings_core::route::Resource;
 
-use crate::chain::chain;
+use tidings_config::chain::chain;
 
 /// An error answer is a small JSON object; more is not read.
 const MOST_OF_AN_ERROR: usize = 64 * 1024;

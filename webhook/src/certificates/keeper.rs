@@ -19,10 +19,10 @@ use super::serving::{self, Shown};
 use super::store::{self, Written};
 use super::{Action, AuthorityState, ServingState, State, Times, files, step, wake};
 use crate::admin::Readiness;
-use crate::chain::chain;
 use crate::clock::unix_seconds;
 use crate::metrics::Metrics;
 use crate::objects::is_older;
+use tidings_config::chain::chain;
 
 /// Between two looks at files.
 const LOOK: Duration = Duration::from_secs(1);

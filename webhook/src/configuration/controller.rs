@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::probe::{certificates, probe};
 use super::{Policy, Wanted, differences};
-use crate::chain::chain;
 use crate::metrics::Metrics;
 use crate::objects::is_older;
+use tidings_config::chain::chain;
 
 /// For an answer to a probe.
 const PATIENCE: Duration = Duration::from_secs(2);
