@@ -2,7 +2,7 @@
 //!
 //! The checkout is copied, each mutation is put into the copy, and the test that holds its rule must fail.
 
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -72,8 +72,8 @@ enum Run {
 
 /// A test that hangs has not passed.
 const PATIENCE_SECONDS: &str = "300";
-/// What coreutils' timeout answers when it had to end the test, by its first signal and by its last.
-const TIMED_OUT: [i32; 2] = [124, 137];
+/// What coreutils' timeout answers when it had to end the test.
+const TIMED_OUT: i32 = 124;
 
 /// Those of one crate, or of one matter, each.
 fn mutations() -> impl Iterator<Item = &'static Mutation> {
@@ -160,12 +160,17 @@ fn run(copy: &Copy, test: &str) -> Result<Run> {
     if !status("0", &["--no-run"])?.success() {
         return Ok(Run::DidNotCompile);
     }
-    let end = status(PATIENCE_SECONDS, &[])?;
-    Ok(match end.code() {
+    Ok(ended(status(PATIENCE_SECONDS, &[])?))
+}
+
+/// How a test ended that coreutils' timeout has run. What does not stop when it is asked to is killed, and the timeout with it, which then
+/// answers nothing.
+fn ended(timeout: ExitStatus) -> Run {
+    match timeout.code() {
         Some(0) => Run::Passed,
-        Some(code) if TIMED_OUT.contains(&code) => Run::Hung,
-        _ => Run::Failed,
-    })
+        Some(TIMED_OUT) | None => Run::Hung,
+        Some(_) => Run::Failed,
+    }
 }
 
 // === impl Mutation ===
@@ -208,6 +213,20 @@ mod tests {
         });
         let lost: Vec<_> = lost.map(|mutation| format!("{} in {}", mutation.name, mutation.file)).collect();
         assert!(lost.is_empty(), "their text is not there exactly once: {lost:#?}");
+    }
+
+    #[test]
+    fn a_test_that_is_not_done_in_time_hangs_however_it_is_ended() {
+        for (test, expected) in [
+            ("exit 0", Run::Passed),
+            ("exit 101", Run::Failed),
+            ("sleep 60", Run::Hung),
+            ("trap '' TERM; while :; do sleep 1; done", Run::Hung),
+        ] {
+            let mut timeout = Command::new("timeout");
+            let end = timeout.args(["--kill-after=0.2", "2", "sh", "-c", test]).status().unwrap();
+            assert_eq!(ended(end), expected, "{test}");
+        }
     }
 
     #[test]
